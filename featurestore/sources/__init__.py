@@ -1,0 +1,1 @@
+"""Readers of the outside world, one kind of source a module."""

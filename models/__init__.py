@@ -1,0 +1,1 @@
+"""From pixels to vectors: weights, encoders, fine-tuning, embedding."""

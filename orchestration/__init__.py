@@ -1,0 +1,1 @@
+"""What runs when: the study file, Dagster's assets and the command line."""
