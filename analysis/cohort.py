@@ -1,0 +1,90 @@
+"""Cohorts: the only place where analysis reads the store.
+
+What leaves here is arrays. Everything that must hold before a number may be computed is
+checked here: the embeddings are complete, and no tile was seen in an encoder's training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from analysis.tissue import TissueCohort
+from featurestore.datasets import tiles_of
+from featurestore.embeddings import coverage, embedded_tiles, matrix
+from featurestore.errors import CohortError, LeakageError, StoreError
+from featurestore.leakage import tiles_trained_on
+
+
+def load_tissue_cohort(
+    session: Session, *, study: str, dataset_id: int, version_ids: Mapping[str, int]
+) -> TissueCohort:
+    """Read the tiles that every encoder has embedded, in the order of their digests.
+
+    Parameters
+    ----------
+    session : sqlalchemy.orm.Session
+        Only read from.
+    study : str
+        Whose ledger explains tiles without an embedding.
+    dataset_id : int
+    version_ids : mapping of str to int
+        Encoder name to model version, in the order of the study file.
+
+    Raises
+    ------
+    LeakageError
+        If an encoder was trained on a tile of the data set or on its patient.
+    StoreError
+        If embeddings are missing without a reason in the ledger.
+    CohortError
+        If fewer than two classes remain.
+    """
+    for encoder, version_id in version_ids.items():
+        refuse_leakage(session, encoder, version_id, dataset_id)
+        refuse_gaps(session, encoder, version_id, dataset_id, study)
+    tiles = tiles_of(session, dataset_id)
+    for version_id in version_ids.values():
+        embedded = embedded_tiles(session, version_id, dataset_id)
+        tiles = [tile for tile in tiles if tile.tile_id in embedded]
+    classes = tuple(sorted({tile.label for tile in tiles}))
+    if len(classes) < 2:
+        raise CohortError(
+            f"study {study!r}: {len(tiles)} embedded tiles of {len(classes)} class(es) are left; "
+            "a classification needs at least two classes. See the ledger (`ffpe status`)."
+        )
+    index = {label: position for position, label in enumerate(classes)}
+    patients = [tile.patient_id for tile in tiles]
+    tile_ids = [tile.tile_id for tile in tiles]
+    return TissueCohort(
+        tile_ids=np.array(tile_ids, dtype=np.int64),
+        labels=np.array([index[tile.label] for tile in tiles], dtype=np.int64),
+        classes=classes,
+        patients=None if not any(patients) else np.array(patients, dtype=object),
+        features={name: matrix(session, key, tile_ids) for name, key in version_ids.items()},
+    )
+
+
+def refuse_leakage(session: Session, encoder: str, version_id: int, dataset_id: int) -> None:
+    """Raise :class:`LeakageError` if the encoder was trained on tiles of the data set."""
+    leaked = tiles_trained_on(session, version_id, dataset_id)
+    if leaked:
+        raise LeakageError(
+            f"encoder {encoder!r} was fine-tuned on {len(leaked)} of the tiles (or on other tiles "
+            f"of their patients) that it is to be evaluated on; first: {', '.join(leaked[:3])}. "
+            "Remove them from one of the two folders."
+        )
+
+
+def refuse_gaps(
+    session: Session, encoder: str, version_id: int, dataset_id: int, study: str
+) -> None:
+    """Raise :class:`StoreError` if tiles lack an embedding and the ledger does not say why."""
+    found = coverage(session, version_id, dataset_id, study)
+    if found.n_missing:
+        raise StoreError(
+            f"encoder {encoder!r}: {found.n_missing} of {found.n_tiles} tiles have no embedding "
+            "and no reason in the ledger; materialise its embeddings first"
+        )

@@ -1,0 +1,68 @@
+"""Fixtures that every room shares: a real Postgres, migrated, and the real data if present."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from featurestore import schema
+from featurestore.embedded import EmbeddedPostgres
+from featurestore.engine import connect
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An embedded Postgres of this test process."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    yield server.acquire()
+    server.release()
+
+
+@pytest.fixture(scope="session")
+def engine(postgres_url: str) -> Iterator[Engine]:
+    """A migrated database whose content tests must not rely on being empty."""
+    engine = connect(postgres_url)
+    schema.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    """A session whose every change, commits included, is undone after the test."""
+    with engine.connect() as connection:
+        transaction = connection.begin()
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            yield session
+        transaction.rollback()
+
+
+@pytest.fixture
+def empty_engine(postgres_url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A fresh database without any schema, dropped after the test."""
+    name = f"test_{abs(hash(request.node.nodeid)):x}"
+    admin = connect(postgres_url)
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine = connect(admin.url.set(database=name))
+    yield engine
+    engine.dispose()
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real data; skips where there is none."""
+    folder = Path(os.environ.get("FFPE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("the real tissue images are not here; set FFPE_TEST_DATA to their folder")
+    return folder
