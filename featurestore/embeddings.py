@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from sqlalchemy import ColumnElement, Engine, and_, exists, func, select, text
+from sqlalchemy import ColumnElement, Engine, and_, exists, func, select, text, type_coerce
 from sqlalchemy.orm import Session
+from sqlalchemy.types import NullType
 
 from featurestore.copy import copy_rows
 from featurestore.errors import StoreError
@@ -106,7 +107,7 @@ def write_embeddings(
     ------
     StoreError
         If a feature is not finite or too large for half precision; nothing is written.
-    sqlalchemy.exc.DBAPIError
+    psycopg.errors.CheckViolation
         If the dimension is not the version's (the database refuses it).
     """
     bad = ~(np.abs(vectors) <= _LARGEST_HALF).all(axis=1)
@@ -206,11 +207,12 @@ def matrix(session: Session, model_version_id: int, tile_ids: Sequence[int]) -> 
         If a tile has no embedding of this version.
     """
     rows = session.execute(
-        select(Embedding.tile_id, Embedding.embedding).where(
+        select(Embedding.tile_id, type_coerce(Embedding.embedding, NullType())).where(
             Embedding.model_version_id == model_version_id, Embedding.tile_id.in_(list(tile_ids))
         )
     )
-    # pgvector hands out its own type; this is the one place that turns it into numpy.
+    # Uncoerced, SQLAlchemy would hand out lists of Python floats, which are slow; the driver's
+    # own type becomes numpy here and nowhere else.
     vectors = {tile_id: vector.to_numpy() for tile_id, vector in rows}
     absent = [tile_id for tile_id in tile_ids if tile_id not in vectors]
     if absent:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -108,9 +108,9 @@ class TilePredictions:
     """
 
     tile_ids: NDArray[np.int64]
-    observed: NDArray[np.int64]
-    folds: NDArray[np.int8]
-    predicted: NDArray[np.int64]
+    observed: NDArray[np.integer[Any]]
+    folds: NDArray[np.integer[Any]]
+    predicted: NDArray[np.integer[Any]]
     probabilities: NDArray[np.float32]
 
 
@@ -145,7 +145,7 @@ def write_experiment(
     leakage_note: str,
     run_id: str | None,
 ) -> int:
-    """Enter an experiment and make it the study's current one; the caller commits.
+    """Enter an experiment, to be shown once its comparisons exist; the caller commits.
 
     An experiment of the same content is replaced, with all that hangs on it.
 
@@ -186,7 +186,6 @@ def write_experiment(
             for position, encoder in enumerate(key.encoders)
         ],
     )
-    make_current(session, key)
     return experiment_id
 
 
@@ -241,8 +240,73 @@ def _prediction_rows(
             )
 
 
+def scores_frame(session: Session, experiment_id: int) -> pd.DataFrame:
+    """Scores per split, columns encoder, target, metric, repeat, fold, value, n_train, n_test."""
+    columns = [
+        ExperimentEncoder.encoder,
+        *(getattr(CvScore, name) for name, _ in _SCORE_COLUMNS[2:]),
+    ]
+    rows = session.execute(
+        select(*columns)
+        .join(
+            ExperimentEncoder,
+            and_(
+                ExperimentEncoder.experiment_id == CvScore.experiment_id,
+                ExperimentEncoder.model_version_id == CvScore.model_version_id,
+            ),
+        )
+        .where(CvScore.experiment_id == experiment_id)
+        .order_by(
+            ExperimentEncoder.position,
+            CvScore.target,
+            CvScore.metric,
+            CvScore.repeat,
+            CvScore.fold,
+        )
+    ).all()
+    return pd.DataFrame(rows, columns=[column.key for column in columns])
+
+
+def confusion_counts(session: Session, experiment_id: int) -> dict[str, NDArray[np.int64]]:
+    """Confusion matrices over all repeats, by encoder: rows observed, columns predicted."""
+    n_classes = len(session.get_one(Experiment, experiment_id).classes or [])
+    rows = session.execute(
+        select(
+            ExperimentEncoder.encoder,
+            CvPrediction.observed,
+            CvPrediction.predicted,
+            func.count().label("n"),
+        )
+        .join(
+            ExperimentEncoder,
+            and_(
+                ExperimentEncoder.experiment_id == CvPrediction.experiment_id,
+                ExperimentEncoder.model_version_id == CvPrediction.model_version_id,
+            ),
+        )
+        .where(CvPrediction.experiment_id == experiment_id)
+        .group_by(
+            ExperimentEncoder.position,
+            ExperimentEncoder.encoder,
+            CvPrediction.observed,
+            CvPrediction.predicted,
+        )
+        .order_by(ExperimentEncoder.position)
+    )
+    counts: dict[str, NDArray[np.int64]] = {}
+    for row in rows:
+        shape = (n_classes, n_classes)
+        matrix = counts.setdefault(row.encoder, np.zeros(shape, dtype=np.int64))
+        matrix[int(row.observed), int(row.predicted)] = row.n
+    return counts
+
+
 def write_comparisons(session: Session, experiment_id: int, comparisons: pd.DataFrame) -> int:
-    """Write comparisons (columns as in :data:`COMPARISON_COLUMNS`); the caller commits."""
+    """Write comparisons (columns as in :data:`COMPARISON_COLUMNS`); the caller commits.
+
+    Comparisons that the experiment has already are replaced.
+    """
+    session.execute(delete(Comparison).where(Comparison.experiment_id == experiment_id))
     rows: list[dict[Any, Any]] = comparisons[COMPARISON_COLUMNS].to_dict(orient="records")
     session.execute(insert(Comparison), [{"experiment_id": experiment_id, **row} for row in rows])
     return len(rows)

@@ -205,7 +205,7 @@ class ModelVersionRow(Base):
         ForeignKey(Dataset.digest), comment="The data set of this store it was fine-tuned on"
     )
     training: Mapped[dict[str, Any] | None] = mapped_column(
-        JSONB, comment="Settings of the fine-tuning, seed included"
+        JSONB(none_as_null=True), comment="Settings of the fine-tuning, seed included"
     )
     parent_id: Mapped[int | None] = mapped_column(
         ForeignKey("model_versions.model_version_id"),
@@ -243,12 +243,16 @@ class StudyEncoder(Base):
     __table_args__ = (
         _not_empty("study"),
         _not_empty("encoder"),
+        _is_sha256("recipe_sha256"),
         {"comment": "A study's encoder names and the model versions they stand for now"},
     )
 
     study: Mapped[str] = mapped_column(Text, primary_key=True)
     encoder: Mapped[str] = mapped_column(Text, primary_key=True)
     model_version_id: Mapped[int] = mapped_column(ForeignKey(ModelVersionRow.model_version_id))
+    recipe_sha256: Mapped[Sha256] = mapped_column(
+        comment="SHA-256 over what the study asked for: tells whether that has changed since"
+    )
     updated_at: Mapped[Now]
 
 

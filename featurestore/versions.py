@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -117,28 +117,34 @@ def find_finetuned(
     )
 
 
-def point_encoder(session: Session, study: str, encoder: str, model_version_id: int) -> None:
+@dataclass(frozen=True, slots=True)
+class EncoderPointer:
+    """The version that a study's encoder name stands for, and what it was asked for as."""
+
+    model_version_id: int
+    recipe_sha256: str
+
+
+def point_encoder(session: Session, study: str, encoder: str, pointer: EncoderPointer) -> None:
     """Let a study's encoder name stand for a version from now on; the caller commits."""
-    statement = insert(StudyEncoder).values(
-        study=study, encoder=encoder, model_version_id=model_version_id
-    )
+    values = asdict(pointer)
+    statement = insert(StudyEncoder).values(study=study, encoder=encoder, **values)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=[StudyEncoder.study, StudyEncoder.encoder],
-            set_={"model_version_id": model_version_id, "updated_at": func.now()},
-            where=StudyEncoder.model_version_id != model_version_id,
+            set_=values | {"updated_at": func.now()},
         )
     )
 
 
-def study_encoders(session: Session, study: str) -> dict[str, int]:
+def study_encoders(session: Session, study: str) -> dict[str, EncoderPointer]:
     """The versions that a study's encoder names stand for, by name."""
     rows = session.execute(
-        select(StudyEncoder.encoder, StudyEncoder.model_version_id).where(
-            StudyEncoder.study == study
-        )
+        select(
+            StudyEncoder.encoder, StudyEncoder.model_version_id, StudyEncoder.recipe_sha256
+        ).where(StudyEncoder.study == study)
     )
-    return {row.encoder: row.model_version_id for row in rows}
+    return {row.encoder: EncoderPointer(row.model_version_id, row.recipe_sha256) for row in rows}
 
 
 def record_epochs(session: Session, model_version_id: int, epochs: pd.DataFrame) -> None:

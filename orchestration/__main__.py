@@ -1,0 +1,5 @@
+"""``python -m orchestration`` is ``ffpe``."""
+
+from orchestration.cli import main
+
+main()

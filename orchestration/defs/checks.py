@@ -1,0 +1,91 @@
+"""Blocking checks: what must hold before anything downstream may start."""
+
+import dagster as dg
+from sqlalchemy.orm import Session
+
+from featurestore import versions
+from featurestore.embeddings import coverage, n_unsound
+from featurestore.leakage import shared_tiles
+from orchestration.home import Home
+from orchestration.naming import EMBEDDINGS, FINETUNE_TILES, TISSUE_TILES, asset_key
+from orchestration.registry import dataset_of, pointer_of
+from orchestration.study import Finetune, Study, Tissue
+
+
+def study_checks(study: Study) -> list[dg.AssetChecksDefinition]:
+    """The checks of a study."""
+    checks: list[dg.AssetChecksDefinition] = []
+    if study.tissue is not None:
+        checks.append(_embeddings_sound(study, study.tissue))
+    if study.tissue is not None and study.finetune is not None:
+        checks.append(_no_tile_on_both_sides(study, study.tissue, study.finetune))
+    return checks
+
+
+def _embeddings_sound(study: Study, tissue: Tissue) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=asset_key(study, EMBEDDINGS),
+        name="complete_finite_right_dimension",
+        description="Every tile has a finite, non-zero vector, or a reason in the ledger",
+        blocking=True,
+        required_resource_keys={"home"},
+    )
+    def complete(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        home: Home = context.resources.home
+        partition = context.run.tags.get("dagster/partition")
+        encoders = [partition] if partition else [entry.name for entry in study.encoders]
+        failures, dims, n_tiles = [], {}, 0
+        with Session(home.engine) as session:
+            dataset = dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
+            for encoder in encoders:
+                version_id = pointer_of(session, study, encoder).model_version_id
+                found = coverage(session, version_id, dataset.dataset_id, study.name)
+                unsound = n_unsound(session, version_id, dataset.dataset_id)
+                n_tiles += found.n_embedded
+                # A constraint of each partition: a wrong dimension cannot be stored.
+                dims[encoder] = versions.load(session, version_id).dim
+                if found.n_missing or unsound:
+                    failures.append(
+                        f"{encoder}: {found.n_missing} tiles without a vector or a reason, "
+                        f"{unsound} vectors that are zero or not finite"
+                    )
+        return dg.AssetCheckResult(
+            passed=not failures,
+            description="; ".join(failures) or f"{n_tiles} vectors are sound",
+            metadata={"n_embeddings": n_tiles, "dimensions": dims},
+        )
+
+    return complete
+
+
+def _no_tile_on_both_sides(
+    study: Study, tissue: Tissue, finetune: Finetune
+) -> dg.AssetChecksDefinition:
+    key = asset_key(study, TISSUE_TILES)
+
+    @dg.asset_check(
+        asset=key,
+        additional_deps=[asset_key(study, FINETUNE_TILES)],
+        name="not_in_the_fine_tuning_set",
+        description="No tile, and no patient, is both fine-tuned and evaluated on",
+        blocking=True,
+        required_resource_keys={"home"},
+    )
+    def disjoint(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        home: Home = context.resources.home
+        with Session(home.engine) as session:
+            training = dataset_of(home, session, finetune, f"{study.name}/{FINETUNE_TILES}")
+            dataset = dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
+            shared = shared_tiles(session, [training.digest], dataset.dataset_id)
+        return dg.AssetCheckResult(
+            passed=not shared,
+            description=(
+                f"{len(shared)} tiles (or other tiles of their patients) are in both folders: "
+                f"{', '.join(shared[:3])}. Remove them from one."
+                if shared
+                else "the two sets share no tile and no patient"
+            ),
+            metadata={"n_shared": len(shared)},
+        )
+
+    return disjoint

@@ -1,0 +1,70 @@
+"""Assets of group sources: folders of tiles become data sets."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from sqlalchemy.orm import Session
+
+from featurestore.datasets import class_counts, write_dataset
+from featurestore.ledger import record_rejects
+from orchestration.home import Home
+from orchestration.metadata import stored, table
+from orchestration.naming import FINETUNE_TILES, SOURCES, TISSUE_TILES, asset_key
+from orchestration.progress import ProgressReporter
+from orchestration.resources import transaction
+from orchestration.study import Study, TileSource
+from orchestration.tile_sources import read_source
+
+
+def source_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """The data sets of a study's sections."""
+    assets = []
+    if study.finetune is not None:
+        what = "Labelled tiles that encoders are fine-tuned on"
+        assets.append(_tiles_asset(study, FINETUNE_TILES, study.finetune, what))
+    if study.tissue is not None:
+        what = "Labelled tiles that encoders are compared on"
+        assets.append(_tiles_asset(study, TISSUE_TILES, study.tissue, what))
+    return assets
+
+
+def _tiles_asset(study: Study, name: str, source: TileSource, what: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_key(study, name),
+        group_name=SOURCES,
+        description=what,
+        kinds={"postgres"},
+        required_resource_keys={"home", "progress"},
+    )
+    def tiles(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        home: Home = context.resources.home
+        progress: ProgressReporter = context.resources.progress
+        folder = read_source(
+            home, source, lambda done, total: progress(f"read {name}", done, total)
+        )
+        with transaction(home) as session:
+            written = write_dataset(session, folder, mpp=source.mpp)
+            record_rejects(session, study.name, written.rejects, run_id=context.run_id)
+        with Session(home.engine) as session:
+            counts = class_counts(session, written.dataset_id)
+        if written.rejects:
+            context.log.warning("%d file(s) rejected; see the ledger", len(written.rejects))
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(written.digest),
+            metadata={
+                **stored("public.dataset_tiles", written.n_tiles, label="text", path="text"),
+                "folder": dg.MetadataValue.path(folder.root),
+                "n_new_tiles": written.n_new_tiles,
+                "n_rejects": len(written.rejects),
+                "classes": table(pd.DataFrame(counts.items(), columns=["label", "n_tiles"])),
+                "rejects": table(
+                    pd.DataFrame(
+                        [(reject.item, reject.reason) for reject in written.rejects[:50]],
+                        columns=["item", "reason"],
+                    )
+                ),
+            },
+        )
+
+    return tiles

@@ -1,0 +1,138 @@
+"""Running a study: what is stale is materialised through Dagster, in order, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from featurestore.errors import FfpeError
+from orchestration import currency
+from orchestration.definitions import build_definitions
+from orchestration.home import Home
+from orchestration.instance import open_instance
+from orchestration.naming import ANALYSIS, FEATURES, GROUPS, MODELS, SOURCES, asset_key
+from orchestration.progress import ProgressReporter
+from orchestration.study import Study
+
+
+class RunFailedError(FfpeError):
+    """A run ended without materialising what it was for; the message is the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One Dagster run: the assets it is for, and the encoder if they are partitioned."""
+
+    assets: tuple[str, ...]
+    encoder: str | None
+
+    def __str__(self) -> str:
+        """As a person would say it."""
+        names = " and ".join(self.assets)
+        return names if self.encoder is None else f"{names} of {self.encoder}"
+
+
+def stale_launches(home: Home, study: Study, groups: Collection[str]) -> Iterator[Launch]:
+    """What has to run, in order; each is looked up only when those before it have run.
+
+    Parameters
+    ----------
+    home : Home
+    study : Study
+    groups : collection of str
+        Which of :data:`orchestration.naming.GROUPS` to look at.
+    """
+    if SOURCES in groups and (names := currency.stale_sources(home, study)):
+        yield Launch(tuple(names), None)
+    # A parent before the encoders that are fine-tuned from it.
+    for entry in sorted(study.encoders, key=lambda entry: entry.finetuned_from is not None):
+        names = currency.stale_models(home, study, entry) if MODELS in groups else []
+        if FEATURES in groups and (names or currency.stale_features(home, study, entry)):
+            # A new version has no embeddings yet, so both belong to one run.
+            names += [] if study.tissue is None else ["embeddings"]
+        if names:
+            yield Launch(tuple(names), entry.name)
+    if ANALYSIS in groups and (names := currency.stale_analysis(home, study)):
+        yield Launch(tuple(names), None)
+
+
+def run_study(
+    home: Home,
+    study: Study,
+    *,
+    groups: Collection[str] = GROUPS,
+    progress: ProgressReporter,
+    on_launch: Callable[[Launch], None],
+    log_level: str = "CRITICAL",
+) -> int:
+    """Materialise everything of the study that is stale.
+
+    Parameters
+    ----------
+    home : Home
+    study : Study
+    groups : collection of str
+        Groups to materialise; all of them by default.
+    progress : ProgressReporter
+    on_launch : callable
+        Told of every run before it starts.
+    log_level : str
+        From which level Dagster's own log goes to standard error.
+
+    Returns
+    -------
+    int
+        Number of runs: 0 if everything was current.
+
+    Raises
+    ------
+    RunFailedError
+        If a run fails; what had been materialised before it stays.
+    """
+    definitions = build_definitions(
+        [study],
+        {
+            "home": dg.ResourceDefinition.hardcoded_resource(home),
+            "progress": dg.ResourceDefinition.hardcoded_resource(progress),
+        },
+    )
+    job = definitions.resolve_implicit_global_asset_job_def()
+    n_runs = 0
+    with open_instance(home) as instance:
+        for launch in stale_launches(home, study, groups):
+            on_launch(launch)
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=[asset_key(study, name) for name in launch.assets],
+                partition_key=launch.encoder,
+                tags={"ffpe/study": study.name},
+                run_config={"loggers": {"console": {"config": {"log_level": log_level}}}},
+                raise_on_error=False,
+            )
+            n_runs += 1
+            if not result.success:
+                raise RunFailedError(f"{launch} failed: {_cause(result)}")
+    return n_runs
+
+
+def _cause(result: dg.ExecuteInProcessResult) -> str:
+    """The one line that says why a run failed: the error itself or the check that blocked."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            return _innermost(event.step_failure_data.error)
+    for evaluation in result.get_asset_check_evaluations():
+        if not evaluation.passed:
+            return f"check {evaluation.check_name} blocked it: {evaluation.description}"
+    return f"see run {result.run_id}"
+
+
+def _innermost(error: Any) -> str:
+    while error is not None and error.cause is not None:
+        error = error.cause
+    if error is None:
+        return "no reason was recorded"
+    message: str = error.message
+    return " ".join(message.split())

@@ -1,0 +1,53 @@
+"""Sources of labelled tiles as a study names them: a folder, or tissue that ffpe draws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from featurestore.model_versions import content_sha256
+from featurestore.sources.tile_folders import TileFolder, listing_sha256, read_tile_folder
+from orchestration.home import Home
+from orchestration.progress import OnProgress
+from orchestration.study import Synthetic, TileSource
+
+
+def folder_of(home: Home, source: TileSource) -> Path:
+    """The folder that holds the source's tiles, whether or not it exists yet."""
+    if isinstance(source.tiles, Synthetic):
+        drawn = source.tiles
+        name = f"tissue-{drawn.tile_px}px-seed{drawn.seed}-{drawn.synthetic}"
+        return home.synthetic / name
+    return source.tiles
+
+
+def fingerprint(home: Home, source: TileSource) -> str:
+    """Digest that changes whenever reading the source again could tell something new.
+
+    It looks at names, sizes and times of the files, not into them.
+
+    Raises
+    ------
+    SourceError
+        If the folder cannot be listed.
+    """
+    listing = listing_sha256(folder_of(home, source), source.patients)
+    return content_sha256([listing, source.mpp])
+
+
+def read_source(home: Home, source: TileSource, on_progress: OnProgress) -> TileFolder:
+    """Read every tile of the source, drawing it first where it is synthetic.
+
+    Raises
+    ------
+    SourceError
+        If the source as a whole cannot be used.
+    """
+    root = folder_of(home, source)
+    if isinstance(source.tiles, Synthetic):
+        from featurestore.sources.synthetic import write_tissue
+
+        drawn = source.tiles
+        write_tissue(root, n_per_class=drawn.synthetic, seed=drawn.seed, tile_px=drawn.tile_px)
+    folder = read_tile_folder(root, patients=source.patients, on_progress=on_progress)
+    return replace(folder, listing_sha256=fingerprint(home, source))
