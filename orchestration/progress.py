@@ -103,12 +103,10 @@ class ConsoleProgress:
         before = self._bars.tasks[task].completed
         self._bars.update(task, completed=done, total=total)
         if self._plain is not None and _crossed_a_quarter(before, done, total):
-            speed = self._bars.tasks[task].finished_speed or self._bars.tasks[task].speed or 0
-            left = self._bars.tasks[task].time_remaining or 0
-            self._plain.print(
-                f"{what}: {done} of {total}, {speed:,.0f} {unit}/s, {left:.0f} s left",
-                highlight=False,
-            )
+            speed = self._bars.tasks[task].finished_speed or self._bars.tasks[task].speed
+            left = self._bars.tasks[task].time_remaining
+            pace = "" if not speed else f", {speed:,.0f} {unit}/s, {left or 0:.0f} s left"
+            self._plain.print(f"{what}: {done} of {total} {unit}{pace}", highlight=False)
 
 
 def _crossed_a_quarter(before: float, done: int, total: int) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featurestore.model_versions import content_sha256
+from featurestore.sources.synthetic import PATIENTS_FILE, write_tissue
 from featurestore.sources.tile_folders import TileFolder, listing_sha256, read_tile_folder
 from orchestration.home import Home
 from orchestration.progress import OnProgress
@@ -21,6 +22,12 @@ def folder_of(home: Home, source: TileSource) -> Path:
     return source.tiles
 
 
+def _patients(home: Home, source: TileSource) -> Path | None:
+    if isinstance(source.tiles, Synthetic):
+        return folder_of(home, source) / PATIENTS_FILE
+    return source.patients
+
+
 def fingerprint(home: Home, source: TileSource) -> str:
     """Digest that changes whenever reading the source again could tell something new.
 
@@ -31,7 +38,7 @@ def fingerprint(home: Home, source: TileSource) -> str:
     SourceError
         If the folder cannot be listed.
     """
-    listing = listing_sha256(folder_of(home, source), source.patients)
+    listing = listing_sha256(folder_of(home, source), _patients(home, source))
     return content_sha256([listing, source.mpp])
 
 
@@ -45,9 +52,7 @@ def read_source(home: Home, source: TileSource, on_progress: OnProgress) -> Tile
     """
     root = folder_of(home, source)
     if isinstance(source.tiles, Synthetic):
-        from featurestore.sources.synthetic import write_tissue
-
         drawn = source.tiles
         write_tissue(root, n_per_class=drawn.synthetic, seed=drawn.seed, tile_px=drawn.tile_px)
-    folder = read_tile_folder(root, patients=source.patients, on_progress=on_progress)
+    folder = read_tile_folder(root, patients=_patients(home, source), on_progress=on_progress)
     return replace(folder, listing_sha256=fingerprint(home, source))
