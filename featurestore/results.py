@@ -140,6 +140,7 @@ def write_experiment(
     key: ExperimentKey,
     *,
     version_ids: Mapping[str, int],
+    n_not_converged: Mapping[str, int],
     classes: Sequence[str],
     leakage_checked: bool,
     leakage_note: str,
@@ -182,6 +183,7 @@ def write_experiment(
                 "encoder": encoder,
                 "model_version_id": version_ids[encoder],
                 "position": position,
+                "n_not_converged": n_not_converged[encoder],
             }
             for position, encoder in enumerate(key.encoders)
         ],
@@ -194,10 +196,12 @@ def write_scores(
 ) -> int:
     """Write scores (columns encoder, target, metric, repeat, fold, value, n_train, n_test).
 
-    A score that is NaN was undefined on its split and gets no row.
+    A score that is NaN was undefined on its split; in the database it is NULL, which SQL's
+    own averages pass over.
     """
-    defined = scores.dropna(subset=["value"])
     columns = ["encoder", *(name for name, _ in _SCORE_COLUMNS[2:])]
+    values = scores["value"].astype(object).where(scores["value"].notna(), None)
+    defined = scores.assign(value=values)
     rows = (
         (experiment_id, version_ids[encoder], *rest)
         for encoder, *rest in zip(*(defined[name].tolist() for name in columns), strict=True)
@@ -264,7 +268,18 @@ def scores_frame(session: Session, experiment_id: int) -> pd.DataFrame:
             CvScore.fold,
         )
     ).all()
-    return pd.DataFrame(rows, columns=[column.key for column in columns])
+    frame = pd.DataFrame(rows, columns=[column.key for column in columns])
+    return frame.astype({"value": float})
+
+
+def not_converged(session: Session, experiment_id: int) -> dict[str, int]:
+    """Splits whose estimator did not converge, by encoder, in the order of the study file."""
+    rows = session.execute(
+        select(ExperimentEncoder.encoder, ExperimentEncoder.n_not_converged)
+        .where(ExperimentEncoder.experiment_id == experiment_id)
+        .order_by(ExperimentEncoder.position)
+    )
+    return {row.encoder: row.n_not_converged for row in rows}
 
 
 def confusion_counts(session: Session, experiment_id: int) -> dict[str, NDArray[np.int64]]:

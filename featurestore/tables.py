@@ -340,6 +340,9 @@ class ExperimentEncoder(Base):
     )
     encoder: Mapped[str] = mapped_column(Text, comment="The encoder's name in the study")
     position: Mapped[SmallInt] = mapped_column(comment="Order in the study file, from 0")
+    n_not_converged: Mapped[int] = mapped_column(
+        comment="Splits whose estimator stopped before it converged: their scores are doubtful"
+    )
 
 
 def _of_experiment_encoder(table: str) -> ForeignKeyConstraint:
@@ -359,7 +362,7 @@ class CvScore(Base):
     __table_args__ = (
         _of_experiment_encoder("cv_scores"),
         CheckConstraint("n_train > 0 AND n_test > 0", name="split_not_empty"),
-        {"comment": "Scores per split; a metric undefined on a split has no row"},
+        {"comment": "Scores per split: one row a target, model version, repeat, fold and metric"},
     )
 
     experiment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -368,7 +371,9 @@ class CvScore(Base):
     metric: Mapped[str] = mapped_column(Text, primary_key=True)
     repeat: Mapped[SmallInt] = mapped_column(primary_key=True, comment="From 0")
     fold: Mapped[SmallInt] = mapped_column(primary_key=True, comment="From 0 within the repeat")
-    value: Mapped[Double]
+    value: Mapped[float | None] = mapped_column(
+        DOUBLE_PRECISION, comment="The score; NULL where it is undefined on the split"
+    )
     n_train: Mapped[int] = mapped_column(comment="Training tiles or patients of the split")
     n_test: Mapped[int] = mapped_column(comment="Test tiles or patients of the split")
 

@@ -110,6 +110,9 @@ def score_tissue(
             session,
             inputs.key,
             version_ids=inputs.version_ids,
+            n_not_converged={
+                name: found.n_not_converged for name, found in result.predictions.items()
+            },
             classes=cohort.classes,
             leakage_checked=result.leakage_checked,
             leakage_note=result.leakage_note,

@@ -146,7 +146,7 @@ class Tissue(TileSource):
 
     folds: int = Field(default=5, ge=2)
     repeats: int = Field(default=50, ge=1)
-    c: float = Field(default=0.01, gt=0)
+    c: float = Field(default=0.1, gt=0)
 
 
 class EncoderEntry(_Section):

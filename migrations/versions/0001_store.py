@@ -398,6 +398,12 @@ def upgrade() -> None:
         sa.Column(
             "position", sa.SmallInteger(), nullable=False, comment="Order in the study file, from 0"
         ),
+        sa.Column(
+            "n_not_converged",
+            sa.Integer(),
+            nullable=False,
+            comment="Splits whose estimator stopped before it converged: their scores are doubtful",
+        ),
         sa.ForeignKeyConstraint(
             ["experiment_id"],
             ["experiments.experiment_id"],
@@ -423,12 +429,21 @@ def upgrade() -> None:
         sa.Column("encoder", sa.Text(), nullable=False),
         sa.Column("model_version_id", sa.BigInteger(), nullable=False),
         sa.Column(
+            "recipe_sha256",
+            sa.Text(),
+            nullable=False,
+            comment="SHA-256 over what the study asked for: tells whether that has changed since",
+        ),
+        sa.Column(
             "updated_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
             nullable=False,
         ),
         sa.CheckConstraint("encoder <> ''", name=op.f("ck_study_encoders_encoder_not_empty")),
+        sa.CheckConstraint(
+            "recipe_sha256 ~ '^[0-9a-f]{64}$'", name=op.f("ck_study_encoders_recipe_sha256_is_hex")
+        ),
         sa.CheckConstraint("study <> ''", name=op.f("ck_study_encoders_study_not_empty")),
         sa.ForeignKeyConstraint(
             ["model_version_id"],
@@ -639,7 +654,12 @@ def upgrade() -> None:
         sa.Column("metric", sa.Text(), nullable=False),
         sa.Column("repeat", sa.SmallInteger(), nullable=False, comment="From 0"),
         sa.Column("fold", sa.SmallInteger(), nullable=False, comment="From 0 within the repeat"),
-        sa.Column("value", sa.DOUBLE_PRECISION(), nullable=False),
+        sa.Column(
+            "value",
+            sa.DOUBLE_PRECISION(),
+            nullable=True,
+            comment="The score; NULL where it is undefined on the split",
+        ),
         sa.Column(
             "n_train",
             sa.Integer(),
@@ -665,7 +685,7 @@ def upgrade() -> None:
             "fold",
             name=op.f("pk_cv_scores"),
         ),
-        comment="Scores per split; a metric undefined on a split has no row",
+        comment="Scores per split: one row a target, model version, repeat, fold and metric",
     )
     op.execute(_REFUSE_UPDATE)
     for table in _IMMUTABLE:

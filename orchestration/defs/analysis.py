@@ -54,6 +54,7 @@ def _scores(study: Study) -> dg.AssetsDefinition:
             experiment = session.get_one(Experiment, experiment_id)
             scores = results.scores_frame(session, experiment_id)
             counts = results.confusion_counts(session, experiment_id)
+            n_not_converged = results.not_converged(session, experiment_id)
         overall = scores[scores["target"] == "all"]
         means = overall.pivot_table("value", "encoder", "metric", sort=False).reset_index()
         figure = confusion_figure(counts, experiment.classes or [])
@@ -63,6 +64,7 @@ def _scores(study: Study) -> dg.AssetsDefinition:
                 **stored("public.cv_scores", len(scores), target="text", value="float8"),
                 "experiment_id": experiment_id,
                 "computed_now": computed,
+                "n_splits_not_converged": n_not_converged,
                 "leakage_checked": experiment.leakage_checked,
                 "leakage_note": experiment.leakage_note,
                 "mean_scores": table(means),

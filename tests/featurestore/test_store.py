@@ -344,6 +344,7 @@ def write_one_experiment(session: Session) -> tuple[results.ExperimentKey, int, 
         session,
         key,
         version_ids=ids,
+        n_not_converged={"net": 0, "other": 3},
         classes=["a", "b"],
         leakage_checked=False,
         leakage_note="no patients",
@@ -377,8 +378,10 @@ def test_an_experiment_is_shown_once_it_is_made_current(session: Session) -> Non
             "n_test": 2,
         }
     )
-    assert results.write_scores(session, experiment_id, ids, scores) == 2
-    assert results.scores_frame(session, experiment_id)["value"].tolist() == [0.5, 0.75]
+    assert results.write_scores(session, experiment_id, ids, scores) == 3
+    pd.testing.assert_frame_equal(
+        results.scores_frame(session, experiment_id), scores, check_dtype=False
+    )
     results.write_comparisons(session, experiment_id, comparison())
     assert results.comparisons_frame(session, "s").empty
     results.make_current(session, key)
@@ -386,6 +389,7 @@ def test_an_experiment_is_shown_once_it_is_made_current(session: Session) -> Non
     assert shown["p_corrected"].tolist() == [0.02]
     assert list(shown.columns) == results.COMPARISON_COLUMNS
     assert results.find_experiment(session, key) == experiment_id
+    assert results.not_converged(session, experiment_id) == {"net": 0, "other": 3}
     assert results.find_experiment(session, replace(key, settings={"seed": 8})) is None
 
 

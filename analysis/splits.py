@@ -1,0 +1,231 @@
+"""Who is tested when: repeated stratified folds that keep groups whole.
+
+The folds of a study are made once, from its seed alone, and every encoder is trained and
+tested on the same ones; that is what makes the comparison a paired one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import CohortError
+
+MAX_FOLDS = 127  # a fold index is stored as int8
+
+
+def repeat_generator(seed: int, repeat: int) -> np.random.Generator:
+    """The random stream that deals the folds of one repeat.
+
+    The stream is ``PCG64(SeedSequence(seed, spawn_key=(repeat,)))``: repeats are
+    independent, and the first ten repeats of fifty are the ten repeats of ten.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the study, not negative.
+    repeat : int
+        Index of the repeat, from 0.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(repeat,)))
+
+
+def repeated_folds(
+    labels: ArrayLike,
+    *,
+    n_folds: int,
+    n_repeats: int,
+    seed: int,
+    groups: ArrayLike | None = None,
+) -> NDArray[np.int8]:
+    """Deal every tile into one test fold per repeat.
+
+    Without groups, the number of tiles of each class and of all classes together differs
+    by at most one between any two folds. With groups, all tiles of a group share a fold,
+    and groups are dealt largest first, each to the fold where its classes are scarcest.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        Class of every tile; numbers or strings.
+    n_folds, n_repeats : int
+        Folds per repeat (2 to 127) and repeats (at least 1).
+    seed : int
+        Seed from which every repeat's own stream is derived; see
+        :func:`repeat_generator`.
+    groups : array-like of shape (n,), optional
+        Group of every tile, as a rule its patient; never straddled by a split.
+
+    Returns
+    -------
+    ndarray of shape (n_repeats, n), int8
+        Fold in which each tile is tested, 0 to ``n_folds - 1``; in the other folds of
+        that repeat it is trained on.
+
+    Raises
+    ------
+    CohortError
+        A class has fewer tiles (or comes from fewer groups) than there are folds, there
+        is only one class, or a group is missing.
+    """
+    _check_counts(n_folds, n_repeats, seed)
+    classes, codes = _encode(labels, "label")
+    if len(classes) < 2:
+        raise CohortError(
+            f"a classifier needs at least two classes, got {len(classes)} "
+            f"({', '.join(map(repr, classes))}); add tiles of another class"
+        )
+    deal: Callable[[np.random.Generator], NDArray[np.int8]]
+    if groups is None:
+        n_per_class = np.bincount(codes, minlength=len(classes))
+        _refuse_small_classes(classes, n_per_class, n_folds, "tile")
+        deal = _tile_dealer(codes, n_folds)
+    else:
+        _, group_codes = _encode(groups, "group")
+        if len(group_codes) != len(codes):
+            raise CohortError(
+                f"got {len(group_codes)} groups for {len(codes)} labels; give one group a tile"
+            )
+        counts = np.zeros((int(group_codes.max()) + 1, len(classes)), dtype=np.int64)
+        np.add.at(counts, (group_codes, codes), 1)
+        _refuse_small_classes(classes, (counts > 0).sum(axis=0), n_folds, "group")
+        deal = _group_dealer(counts, group_codes, n_folds)
+    return np.stack([deal(repeat_generator(seed, repeat)) for repeat in range(n_repeats)])
+
+
+def patient_groups(
+    patients: NDArray[np.object_] | None, n_tiles: int
+) -> tuple[NDArray[np.int64] | None, bool, str]:
+    """What must stay together in a split, and whether that rules leakage out.
+
+    Parameters
+    ----------
+    patients : ndarray of shape (n_tiles,), object, or None
+        Patient of every tile, None or empty where unknown.
+    n_tiles : int
+        Number of tiles.
+
+    Returns
+    -------
+    groups : ndarray of shape (n_tiles,), int64, or None
+        One number a patient; a tile without a patient has a number of its own. None where
+        no tile has a patient.
+    leakage_checked : bool
+        True only where every tile has a patient.
+    leakage_note : str
+        The same in words, with counts.
+    """
+    groups = np.arange(n_tiles, dtype=np.int64)
+    known = np.zeros(n_tiles, dtype=bool) if patients is None else ~_is_missing(patients)
+    if patients is None or not known.any():
+        note = "no tile carries a patient, so tiles of one patient may be on both sides of a split"
+        return None, False, note
+    distinct, codes = np.unique(patients[known].astype(str), return_inverse=True)
+    groups[known] = n_tiles + codes
+    n_known, n_patients = int(known.sum()), len(distinct)
+    if n_known < n_tiles:
+        note = (
+            f"{n_tiles - n_known} of {n_tiles} tiles carry no patient, so tiles of one patient "
+            f"may be on both sides of a split; the other {n_known} are kept together by patient "
+            f"(patients: {n_patients})"
+        )
+        return groups, False, note
+    return groups, True, f"all tiles of a patient are in one fold (patients: {n_patients})"
+
+
+def _is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a value is None, NaN or an empty string."""
+    import pandas as pd
+
+    return np.asarray(pd.isna(values) | (values == ""), dtype=np.bool_)
+
+
+def _check_counts(n_folds: int, n_repeats: int, seed: int) -> None:
+    if not 2 <= n_folds <= MAX_FOLDS:
+        raise CohortError(f"folds must be from 2 to {MAX_FOLDS}, got {n_folds}")
+    if n_repeats < 1:
+        raise CohortError(f"repeats must be at least 1, got {n_repeats}")
+    if seed < 0:
+        raise CohortError(f"the seed must not be negative, got {seed}")
+
+
+def _encode(values: ArrayLike, what: str) -> tuple[list[Any], NDArray[np.intp]]:
+    """Distinct values in sorted order, and each value's index among them."""
+    array = np.asarray(values)
+    if array.ndim != 1 or array.size == 0:
+        raise CohortError(f"expected one {what} a tile, got an array of shape {array.shape}")
+    missing = np.flatnonzero(_is_missing(array))
+    if len(missing):
+        raise CohortError(
+            f"{len(missing)} of {array.size} tiles have no {what} (the first is row "
+            f"{missing[0]}); leave them out or give them one"
+        )
+    distinct, codes = np.unique(array, return_inverse=True)
+    return distinct.tolist(), codes
+
+
+def _refuse_small_classes(
+    classes: list[Any], n_members: NDArray[np.int64], n_folds: int, member: str
+) -> None:
+    """Refuse classes that cannot be in every fold, naming the smallest."""
+    smallest = int(n_members.argmin())
+    n = int(n_members[smallest])
+    if n >= n_folds:
+        return
+    comes_from = "has" if member == "tile" else "comes from"
+    members = f"{member}{'' if n == 1 else 's'}"
+    others = [repr(classes[i]) for i in np.flatnonzero(n_members < n_folds) if i != smallest]
+    also = f" (too few also: {', '.join(others)})" if others else ""
+    fewer_folds = f"use at most {n} folds, " if n >= 2 else ""
+    raise CohortError(
+        f"class {classes[smallest]!r} {comes_from} {n} {members}, fewer than the {n_folds} "
+        f"folds{also}; {fewer_folds}add {member}s of this class or leave the class out"
+    )
+
+
+def _tile_dealer(
+    codes: NDArray[np.intp], n_folds: int
+) -> Callable[[np.random.Generator], NDArray[np.int8]]:
+    """Deal like cards: shuffled within each class, round and round the folds."""
+    seat = np.arange(len(codes))
+
+    def deal(rng: np.random.Generator) -> NDArray[np.int8]:
+        shuffled = rng.permutation(len(codes))
+        by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
+        # Which folds get the odd tiles is itself drawn, so no fold is always the larger one.
+        order = rng.permutation(n_folds).astype(np.int8)
+        folds = np.empty(len(codes), dtype=np.int8)
+        folds[by_class] = order[seat % n_folds]
+        return folds
+
+    return deal
+
+
+def _group_dealer(
+    counts: NDArray[np.int64], group_codes: NDArray[np.intp], n_folds: int
+) -> Callable[[np.random.Generator], NDArray[np.int8]]:
+    """Deal whole groups so as to keep the sum of squared class shares of the folds small."""
+    shares = counts / counts.sum(axis=0)
+    weight = np.square(shares).sum(axis=1)
+    n_tiles = counts.sum(axis=1)
+
+    def deal(rng: np.random.Generator) -> NDArray[np.int8]:
+        shuffled = rng.permutation(len(shares))
+        fold_of_group = np.empty(len(shares), dtype=np.int8)
+        fold_shares = np.zeros((n_folds, shares.shape[1]))
+        fold_tiles = np.zeros(n_folds, dtype=np.int64)
+        for group in shuffled[np.argsort(-weight[shuffled], kind="stable")]:
+            # Adding a group to a fold raises the sum of squares by 2 · fold · group + const.
+            # Rounding makes equal folds equal again after sums in another order.
+            rise = np.round(fold_shares @ shares[group], 12)
+            fold = int(np.lexsort((fold_tiles, rise))[0])
+            fold_of_group[group] = fold
+            fold_shares[fold] += shares[group]
+            fold_tiles[fold] += n_tiles[group]
+        order = rng.permutation(n_folds).astype(np.int8)
+        return order[fold_of_group[group_codes]]
+
+    return deal

@@ -1,0 +1,75 @@
+"""A home of its own for every test, on a database of its own, with small studies to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from featurestore import schema
+from featurestore.sources.synthetic import write_tissue
+from orchestration.home import Home
+from orchestration.study import Study, read_study
+
+STUDY = """
+name = "{name}"
+seed = 7
+
+[finetune]
+tiles = "train"
+epochs = [1, 1]
+batch_size = 16
+
+[tissue]
+tiles = "test"
+folds = 3
+repeats = {repeats}
+
+[[encoders]]
+name = "imgnet-2048"
+input_px = 72
+
+[[encoders]]
+name = "ftx-2048"
+finetuned_from = "imgnet-2048"
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, empty_engine: Engine, xception_weights: Path) -> Iterator[Home]:
+    """An installation whose weights are there already."""
+    schema.upgrade(empty_engine)
+    url = empty_engine.url.render_as_string(hide_password=False)
+    home = Home(tmp_path / "home", database_url=url)
+    home.weights.rmdir()
+    home.weights.parent.joinpath("weights").symlink_to(xception_weights)
+    yield home
+    home.close()
+
+
+@pytest.fixture(scope="session")
+def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders ``train`` and ``test`` of small synthetic tiles of nine classes."""
+    folder = tmp_path_factory.mktemp("tissue")
+    write_tissue(folder / "train", n_per_class=6, seed=1, tile_px=72)
+    write_tissue(folder / "test", n_per_class=6, seed=2, tile_px=72)
+    return folder
+
+
+@pytest.fixture
+def make_study(tissue: Path, tmp_path: Path) -> Callable[..., Study]:
+    """Write a study on the small tissue, changed as asked, and read it."""
+
+    def make(name: str = "small", *, repeats: int = 2, **changes: str) -> Study:
+        text = STUDY.format(name=name, repeats=repeats)
+        for before, after in changes.items():
+            text = text.replace(f'"{before}"', f'"{after}"')
+        for part in ("train", "test"):
+            text = text.replace(f'tiles = "{part}"', f'tiles = "{tissue / part}"')
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text)
+        return read_study(path)
+
+    return make
