@@ -90,7 +90,8 @@ class EmbeddedPostgres:
             log = self.folder / "data" / "log"
             last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
             raise StoreError(
-                f"the embedded Postgres in {self.folder} did not start: {error}. Its log ends: "
+                f"the embedded Postgres in {self.folder} did not start: {error} "
+                f"{getattr(error, 'stderr', None) or ''}Its log ends: "
                 f"{' / '.join(last) or 'no log'}. Is the disk full, or was the folder made by "
                 "another Postgres version?"
             ) from error

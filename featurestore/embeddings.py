@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
 from sqlalchemy import ColumnElement, Engine, and_, exists, func, select, text, type_coerce
 from sqlalchemy.orm import Session
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 
 from featurestore.copy import copy_rows
 from featurestore.errors import StoreError
@@ -19,6 +20,7 @@ from featurestore.tables import Dataset, DatasetTile, Embedding, RejectRow, Tile
 
 EMBED_STAGE = "embed"
 _PAGE = 1_000
+_AS_THE_DRIVER_HAS_IT: TypeEngine[Any] = NullType()
 # Half precision ends here; larger features would be stored as infinity.
 _LARGEST_HALF = 65_504.0
 
@@ -207,7 +209,7 @@ def matrix(session: Session, model_version_id: int, tile_ids: Sequence[int]) -> 
         If a tile has no embedding of this version.
     """
     rows = session.execute(
-        select(Embedding.tile_id, type_coerce(Embedding.embedding, NullType())).where(
+        select(Embedding.tile_id, type_coerce(Embedding.embedding, _AS_THE_DRIVER_HAS_IT)).where(
             Embedding.model_version_id == model_version_id, Embedding.tile_id.in_(list(tile_ids))
         )
     )

@@ -183,7 +183,7 @@ def _finetune_section(study: Study) -> Finetune:
 def _settings(study: Study, section: Finetune) -> Any:
     from models.finetune import FinetuneSettings
 
-    names = section.model_fields.keys() - TileSource.model_fields.keys() - {"seed"}
+    names = Finetune.model_fields.keys() - TileSource.model_fields.keys() - {"seed"}
     seed = study.seed if section.seed is None else section.seed
     return FinetuneSettings(**{name: getattr(section, name) for name in names}, seed=seed)
 

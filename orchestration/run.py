@@ -120,12 +120,12 @@ def run_study(
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:
     """The one line that says why a run failed: the error itself or the check that blocked."""
+    for evaluation in result.get_asset_check_evaluations():
+        if not evaluation.passed:
+            return f"check {evaluation.check_name} blocks what follows: {evaluation.description}"
     for event in result.all_events:
         if event.is_step_failure:
             return _innermost(event.step_failure_data.error)
-    for evaluation in result.get_asset_check_evaluations():
-        if not evaluation.passed:
-            return f"check {evaluation.check_name} blocked it: {evaluation.description}"
     return f"see run {result.run_id}"
 
 

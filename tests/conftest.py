@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import Engine, text
@@ -17,12 +19,28 @@ from featurestore.engine import connect
 REPOSITORY = Path(__file__).parents[1]
 
 
+@contextmanager
+def _server_folder() -> Iterator[Path]:
+    # Not pytest's own: every pytest that starts takes the others' rights on that one away,
+    # and as root the server runs as another user.
+    with TemporaryDirectory(prefix="ffpe-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """An embedded Postgres of this test process."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
-    yield server.acquire()
-    server.release()
+    with _server_folder() as folder:
+        server = EmbeddedPostgres(folder / "postgres")
+        yield server.acquire()
+        server.release()
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """A folder that an embedded Postgres may be started in."""
+    with _server_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -65,4 +83,20 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("FFPE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip("the real tissue images are not here; set FFPE_TEST_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def xception_weights() -> Path:
+    """A weights folder that holds Xception's ImageNet weights, fetched once and kept."""
+    from featurestore.errors import WeightsError
+    from models.weights import find_weights
+
+    cache = Path(os.environ.get("FFPE_TEST_CACHE", REPOSITORY / ".ffpe" / "cache" / "tests"))
+    folder = cache / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        find_weights("legacy_xception", folder=folder)
+    except WeightsError as error:
+        pytest.skip(f"no source of Xception weights can be reached from here: {error}")
     return folder

@@ -45,7 +45,7 @@ def _scores(study: Study) -> dg.AssetsDefinition:
         experiment_id, computed = score_tissue(
             home,
             study,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             on_progress=lambda n, total: context.resources.progress(
                 "cross-validate", n, total, unit="splits"
             ),

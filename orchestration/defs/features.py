@@ -58,7 +58,7 @@ def feature_assets(study: Study) -> list[dg.AssetsDefinition]:
             model_version_id=version_id,
             dataset_id=dataset.dataset_id,
             n_missing=before.n_tiles - before.n_embedded,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             on_progress=lambda n, total: context.resources.progress(f"embed {encoder}", n, total),
         )
         seconds = time.monotonic() - started

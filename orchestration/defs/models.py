@@ -40,7 +40,7 @@ def model_assets(study: Study) -> list[dg.AssetsDefinition]:
         entry = study.encoder(context.partition_key)
         registered = register_encoder(home, study, entry, context.resources.progress)
         with transaction(home) as session:
-            record_rejects(session, study.name, registered.rejects, run_id=context.run_id)
+            record_rejects(session, study.name, registered.rejects, run_id=context.run.run_id)
         return _result(home, registered)
 
     return [model_version]

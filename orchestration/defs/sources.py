@@ -45,7 +45,7 @@ def _tiles_asset(study: Study, name: str, source: TileSource, what: str) -> dg.A
         )
         with transaction(home) as session:
             written = write_dataset(session, folder, mpp=source.mpp)
-            record_rejects(session, study.name, written.rejects, run_id=context.run_id)
+            record_rejects(session, study.name, written.rejects, run_id=context.run.run_id)
         with Session(home.engine) as session:
             counts = class_counts(session, written.dataset_id)
         if written.rejects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,13 +39,25 @@ finetuned_from = "imgnet-2048"
 
 
 @pytest.fixture
-def home(tmp_path: Path, empty_engine: Engine, xception_weights: Path) -> Iterator[Home]:
-    """An installation whose weights are there already."""
+def with_weights(xception_weights: Path) -> Callable[[Home], Home]:
+    """Give a home the ImageNet weights, as if it had fetched them before."""
+
+    def give(home: Home) -> Home:
+        for file in xception_weights.glob("*.safetensors"):
+            shutil.copy(file, home.weights)
+        return home
+
+    return give
+
+
+@pytest.fixture
+def home(
+    tmp_path: Path, empty_engine: Engine, with_weights: Callable[[Home], Home]
+) -> Iterator[Home]:
+    """An installation on a database of its own."""
     schema.upgrade(empty_engine)
     url = empty_engine.url.render_as_string(hide_password=False)
-    home = Home(tmp_path / "home", database_url=url)
-    home.weights.rmdir()
-    home.weights.parent.joinpath("weights").symlink_to(xception_weights)
+    home = with_weights(Home(tmp_path / "home", database_url=url))
     yield home
     home.close()
 
