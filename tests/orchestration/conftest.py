@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from sqlalchemy import Engine
 
 from featurestore import schema
@@ -86,3 +88,38 @@ def make_study(tissue: Path, tmp_path: Path) -> Callable[..., Study]:
         return read_study(path)
 
     return make
+
+
+@pytest.fixture
+def add_class() -> Callable[[Path, str, int, int], None]:
+    """Write a class folder of noise: folder, class, number of tiles, seed."""
+    return one_class
+
+
+def one_class(folder: Path, name: str, n_tiles: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    for number in range(n_tiles):
+        pixels = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+COLOUR_STUDY = """
+name = "colour"
+[tissue]
+tiles = "tiles"
+folds = 3
+repeats = 2
+[[encoders]]
+name = "imgnet-2048"
+input_px = 40
+"""
+
+
+@pytest.fixture
+def small_folder(tmp_path: Path) -> Path:
+    """Two classes of noise and a study on them."""
+    one_class(tmp_path / "tiles", "a", 6, 1)
+    one_class(tmp_path / "tiles", "b", 6, 2)
+    (tmp_path / "study.toml").write_text(COLOUR_STUDY)
+    return tmp_path

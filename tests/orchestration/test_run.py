@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -146,35 +145,6 @@ def test_tiles_in_both_folders_block_everything_downstream(
     assert count(home, Embedding) == 0
 
 
-def one_class(folder: Path, name: str, n_tiles: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    for number in range(n_tiles):
-        pixels = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name / f"{number}.png")
-
-
-COLOUR_STUDY = """
-name = "colour"
-[tissue]
-tiles = "tiles"
-folds = 3
-repeats = 2
-[[encoders]]
-name = "imgnet-2048"
-input_px = 40
-"""
-
-
-@pytest.fixture
-def small_folder(tmp_path: Path) -> Path:
-    """Two classes of noise and a study on them."""
-    one_class(tmp_path / "tiles", "a", 6, 1)
-    one_class(tmp_path / "tiles", "b", 6, 2)
-    (tmp_path / "study.toml").write_text(COLOUR_STUDY)
-    return tmp_path
-
-
 def colour_study(folder: Path) -> Study:
     from orchestration.study import read_study
 
@@ -232,8 +202,10 @@ def test_a_tile_that_vanishes_after_ingest_is_a_ledger_row(home: Home, small_fol
     assert run(home, study) == []
 
 
-def test_a_class_with_fewer_tiles_than_folds_is_named(home: Home, small_folder: Path) -> None:
-    one_class(small_folder / "tiles", "rare", 2, 3)
+def test_a_class_with_fewer_tiles_than_folds_is_named(
+    home: Home, small_folder: Path, add_class: Callable[[Path, str, int, int], None]
+) -> None:
+    add_class(small_folder / "tiles", "rare", 2, 3)
     with pytest.raises(RunFailedError, match=r"tissue_scores.*'?rare'?.*2.*3"):
         run(home, colour_study(small_folder))
     assert count(home, Experiment) == 0
@@ -248,7 +220,7 @@ def test_a_folder_that_does_not_exist_is_named(home: Home, small_folder: Path) -
 
 def test_encoders_that_are_the_same_version_are_refused(home: Home, small_folder: Path) -> None:
     study_file = small_folder / "study.toml"
-    study_file.write_text(COLOUR_STUDY + '[[encoders]]\nname = "again"\ninput_px = 40\n')
+    study_file.write_text(study_file.read_text() + '[[encoders]]\nname = "again"\ninput_px = 40\n')
     with pytest.raises(RunFailedError, match="'imgnet-2048' and 'again' are the same model"):
         run(home, colour_study(small_folder))
 
@@ -259,7 +231,9 @@ def test_patients_are_kept_whole_where_they_are_known(home: Home, small_folder: 
     (small_folder / "patients.csv").write_text("\n".join(rows))
     study_file = small_folder / "study.toml"
     study_file.write_text(
-        COLOUR_STUDY.replace('tiles = "tiles"', 'tiles = "tiles"\npatients = "patients.csv"')
+        study_file.read_text().replace(
+            'tiles = "tiles"', 'tiles = "tiles"\npatients = "patients.csv"'
+        )
     )
     run(home, colour_study(small_folder))
     assert comparisons(home, "colour")["leakage_checked"].all()
