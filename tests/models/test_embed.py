@@ -1,0 +1,132 @@
+"""Tiles become features exactly once and in order, and a bad tile stops nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from featurestore.errors import InputError
+from featurestore.sources.images import pixel_sha256, read_rgb
+from models.embed import embed
+from models.encoders import EncoderSettings, describe, open_encoder
+from models.tiles import TileRef, read_batches
+
+MEAN_RGB = EncoderSettings(network="colour.mean_rgb", input_px=64)
+
+
+@pytest.fixture
+def encoder():
+    return open_encoder(describe(MEAN_RGB, folder=Path("unused")), folder=Path("unused"))
+
+
+@pytest.fixture
+def refs(tissue):
+    return [TileRef(100 + i, tile.path, tile.sha256) for i, tile in enumerate(tissue)]
+
+
+@given(
+    order=st.lists(st.integers(0, 44), max_size=60),
+    bad=st.sets(st.integers(0, 44), max_size=5),
+    batch_size=st.integers(1, 20),
+    n_threads=st.integers(1, 4),
+)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_each_tile_once_in_order(encoder, refs, order, bad, batch_size, n_threads):
+    asked = [
+        TileRef(place, refs[i].path, "0" * 64 if i in bad else refs[i].sha256)
+        for place, i in enumerate(order)
+    ]
+
+    batches = list(embed(encoder, asked, batch_size=batch_size, n_threads=n_threads))
+
+    good = [place for place, i in enumerate(order) if i not in bad]
+    given_ids = [int(t) for batch in batches for t in batch.tile_ids]
+    assert given_ids == good
+    rejected = [reject.item for batch in batches for reject in batch.rejects]
+    assert rejected == [str(refs[i].path) for i in order if i in bad]
+    assert all(len(batch.tile_ids) + len(batch.rejects) <= batch_size for batch in batches)
+    for batch in batches:
+        expected = [read_rgb(asked[t].path).mean(axis=(0, 1)) / 255 for t in batch.tile_ids]
+        np.testing.assert_allclose(
+            batch.vectors, np.reshape(expected, (len(expected), 3)), rtol=1e-5
+        )
+
+
+def test_tiles_are_taken_as_they_are_needed(encoder, refs):
+    taken = []
+
+    def tiles():
+        for ref in refs:
+            taken.append(ref.tile_id)
+            yield ref
+
+    batches = embed(encoder, tiles(), batch_size=4)
+    next(batches)
+    assert len(taken) <= 4 * 4
+    batches.close()
+
+
+def test_image_replaced_since_it_was_taken_in_is_a_reject(encoder, refs, tmp_path: Path):
+    path = tmp_path / "tile.png"
+    path.write_bytes(refs[0].path.read_bytes())
+    ref = TileRef(1, path, refs[0].sha256)
+    path.write_bytes(refs[20].path.read_bytes())
+
+    (batch,) = embed(encoder, [ref, refs[1]])
+
+    assert batch.tile_ids.tolist() == [refs[1].tile_id]
+    assert batch.rejects[0].stage == "embed"
+    assert "another image than when it was taken in" in batch.rejects[0].reason
+
+
+def test_what_cannot_be_read_is_a_reject(encoder, refs, tmp_path: Path):
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(refs[0].path.read_bytes()[:300])
+    wide = tmp_path / "wide.png"
+    Image.new("RGB", (64, 48), "pink").save(wide)
+    bad = [
+        TileRef(1, damaged, refs[0].sha256),
+        TileRef(2, tmp_path / "gone.png", refs[0].sha256),
+        TileRef(3, wide, pixel_sha256(read_rgb(wide))),
+    ]
+
+    (batch,) = embed(encoder, [*bad, refs[1]])
+
+    assert [reject.item for reject in batch.rejects] == [str(ref.path) for ref in bad]
+    assert "64 × 48 px; expected a square tile" in batch.rejects[2].reason
+    assert batch.vectors.shape == (1, 3)
+
+
+def test_features_that_are_not_finite_are_a_reject(encoder, refs):
+    class Broken:
+        version = encoder.version
+        runtime = "none"
+
+        def __call__(self, pixels):
+            features = encoder(pixels)
+            features[1] = np.nan
+            return features
+
+    (batch,) = embed(Broken(), refs[:3])
+
+    assert batch.tile_ids.tolist() == [refs[0].tile_id, refs[2].tile_id]
+    assert "not finite" in batch.rejects[0].reason
+
+
+def test_tiles_are_resampled_as_asked(refs):
+    (batch,) = read_batches(refs[:1], input_px=32, interpolation="bicubic")
+
+    image = Image.open(refs[0].path).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(batch.pixels[0], np.asarray(image))
+
+
+def test_unknown_interpolation_is_refused(refs):
+    with pytest.raises(InputError, match="expected one of nearest"):
+        next(read_batches(refs, input_px=32, interpolation="cubic"))
