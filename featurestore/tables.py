@@ -231,8 +231,12 @@ class TrainingEpoch(Base):
     epoch: Mapped[SmallInt] = mapped_column(primary_key=True, comment="From 1 within the step")
     train_loss: Mapped[Double] = mapped_column(comment="Cross-entropy in nats, augmented tiles")
     train_accuracy: Mapped[Double] = mapped_column(comment="Share of training tiles, 0-1")
-    validation_loss: Mapped[Double] = mapped_column(comment="Cross-entropy in nats")
-    validation_accuracy: Mapped[Double] = mapped_column(comment="Share of held-out tiles, 0-1")
+    validation_loss: Mapped[float | None] = mapped_column(
+        DOUBLE_PRECISION, comment="Cross-entropy in nats; NULL where no tile was held out"
+    )
+    validation_accuracy: Mapped[float | None] = mapped_column(
+        DOUBLE_PRECISION, comment="Share of held-out tiles, 0-1; NULL where none was held out"
+    )
     seconds: Mapped[Double] = mapped_column(comment="Wall time of the epoch in seconds")
 
 

@@ -149,7 +149,9 @@ def study_encoders(session: Session, study: str) -> dict[str, EncoderPointer]:
 
 def record_epochs(session: Session, model_version_id: int, epochs: pd.DataFrame) -> None:
     """Store a training curve (columns as in ``training_epochs``); known epochs are kept."""
-    rows: list[dict[Any, Any]] = epochs.to_dict(orient="records")
+    # What was not measured is NaN in a frame and NULL in the database.
+    known = epochs.astype(object).where(epochs.notna(), None)
+    rows: list[dict[Any, Any]] = known.to_dict(orient="records")
     if rows:
         session.execute(
             insert(TrainingEpoch).on_conflict_do_nothing(),
@@ -173,7 +175,8 @@ def epochs_frame(session: Session, model_version_id: int) -> pd.DataFrame:
         .where(TrainingEpoch.model_version_id == model_version_id)
         .order_by(TrainingEpoch.step, TrainingEpoch.epoch)
     ).all()
-    return pd.DataFrame(rows, columns=[column.key for column in columns])
+    frame = pd.DataFrame(rows, columns=[column.key for column in columns])
+    return frame.astype({"validation_loss": float, "validation_accuracy": float})
 
 
 def trained_on_digests(session: Session, model_version_id: int) -> Sequence[str]:

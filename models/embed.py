@@ -65,7 +65,7 @@ def embed(
     for batch in batches:
         tile_ids = np.asarray(batch.tile_ids, np.int64)
         vectors = encoder(batch.pixels)
-        finite = np.isfinite(vectors).all(axis=1)
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
         lost = [
             Reject(
                 item=str(path),

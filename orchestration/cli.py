@@ -45,6 +45,13 @@ def main() -> None:
     except KeyboardInterrupt:
         _stderr().print("stopped; the same command goes on where it was")
         sys.exit(130)
+    except Exception as error:
+        # Looked up only now: importing SQLAlchemy would slow every `--help`.
+        if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "psycopg"):
+            raise
+        what = " ".join(str(getattr(error, "orig", error)).split())
+        _stderr().print(f"[bold red]error:[/] the database says: {_escaped(what)}", soft_wrap=True)
+        sys.exit(1)
 
 
 @app.command()
@@ -304,7 +311,7 @@ def _stderr() -> Console:
     return Console(stderr=True)
 
 
-def _escaped(error: Exception) -> str:
+def _escaped(error: object) -> str:
     from rich.markup import escape
 
     return escape(str(error))

@@ -40,7 +40,9 @@ class Home:
     def from_environment(cls) -> Home:
         """The home that ``FFPE_HOME`` and ``FFPE_DATABASE_URL`` describe."""
         folder = Path(os.environ.get("FFPE_HOME") or ".ffpe")
-        return cls(folder.resolve(), os.environ.get("FFPE_DATABASE_URL") or None)
+        home = cls(folder.resolve(), os.environ.get("FFPE_DATABASE_URL") or None)
+        home.keep_caches()
+        return home
 
     @property
     def weights(self) -> Path:
@@ -119,6 +121,10 @@ class Home:
         url = make_url(self.url).set(drivername="postgresql+psycopg2")
         url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA}"})
         return url.render_as_string(hide_password=False)
+
+    def keep_caches(self) -> None:
+        """Let libraries that cache under the user's home do so here instead."""
+        os.environ.setdefault("MPLCONFIGDIR", str(self._made("cache", "matplotlib")))
 
     def close(self) -> None:
         """Let go of the database; the embedded server stops if nobody else uses it."""

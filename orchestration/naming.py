@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dagster as dg
+from pydantic import BaseModel
 
+from featurestore.model_versions import content_sha256
 from orchestration.study import Study
 
 SOURCES, MODELS, FEATURES, ANALYSIS = GROUPS = ("sources", "models", "features", "analysis")
@@ -19,6 +21,19 @@ TISSUE_COMPARISON = "tissue_comparison"
 def asset_key(study: Study, name: str) -> dg.AssetKey:
     """The key of a study's asset; the prefix keeps studies of one instance apart."""
     return dg.AssetKey([study.name, name])
+
+
+def code_version(*sections: BaseModel | tuple[BaseModel, ...] | int | None) -> str:
+    """Digest of the settings that an asset depends on, so that a changed key shows as stale."""
+    plain = [
+        [part.model_dump(mode="json") for part in section]
+        if isinstance(section, tuple)
+        else section.model_dump(mode="json")
+        if isinstance(section, BaseModel)
+        else section
+        for section in sections
+    ]
+    return content_sha256(plain)[:12]
 
 
 def encoder_partitions(study: Study) -> dg.StaticPartitionsDefinition:

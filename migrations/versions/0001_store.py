@@ -473,14 +473,14 @@ def upgrade() -> None:
         sa.Column(
             "validation_loss",
             sa.DOUBLE_PRECISION(),
-            nullable=False,
-            comment="Cross-entropy in nats",
+            nullable=True,
+            comment="Cross-entropy in nats; NULL where no tile was held out",
         ),
         sa.Column(
             "validation_accuracy",
             sa.DOUBLE_PRECISION(),
-            nullable=False,
-            comment="Share of held-out tiles, 0-1",
+            nullable=True,
+            comment="Share of held-out tiles, 0-1; NULL where none was held out",
         ),
         sa.Column(
             "seconds",

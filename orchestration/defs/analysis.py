@@ -17,6 +17,7 @@ from orchestration.naming import (
     TISSUE_SCORES,
     TISSUE_TILES,
     asset_key,
+    code_version,
 )
 from orchestration.study import Study
 
@@ -34,6 +35,7 @@ def _scores(study: Study) -> dg.AssetsDefinition:
             dg.AssetDep(asset_key(study, EMBEDDINGS), partition_mapping=dg.AllPartitionMapping()),
         ],
         group_name=ANALYSIS,
+        code_version=code_version(study.tissue, study.seed),
         description="Repeated cross-validation of every encoder on identical splits",
         kinds={"sklearn", "postgres"},
         required_resource_keys={"home", "progress"},

@@ -14,6 +14,7 @@ from orchestration.naming import (
     MODEL_VERSION,
     MODELS,
     asset_key,
+    code_version,
     encoder_partitions,
 )
 from orchestration.registry import Registered, register_encoder
@@ -30,6 +31,7 @@ def model_assets(study: Study) -> list[dg.AssetsDefinition]:
         deps=deps,
         partitions_def=encoder_partitions(study),
         group_name=MODELS,
+        code_version=code_version(study.finetune, study.encoders, study.seed),
         description="An encoder's exact content: weights, input, training. Fine-tunes if need be",
         kinds={"pytorch", "postgres"},
         required_resource_keys={"home", "progress"},

@@ -10,7 +10,7 @@ from featurestore.datasets import class_counts, write_dataset
 from featurestore.ledger import record_rejects
 from orchestration.home import Home
 from orchestration.metadata import stored, table
-from orchestration.naming import FINETUNE_TILES, SOURCES, TISSUE_TILES, asset_key
+from orchestration.naming import FINETUNE_TILES, SOURCES, TISSUE_TILES, asset_key, code_version
 from orchestration.progress import ProgressReporter
 from orchestration.resources import transaction
 from orchestration.study import Study, TileSource
@@ -34,6 +34,7 @@ def _tiles_asset(study: Study, name: str, source: TileSource, what: str) -> dg.A
         key=asset_key(study, name),
         group_name=SOURCES,
         description=what,
+        code_version=code_version(_read_settings(source)),
         kinds={"postgres"},
         required_resource_keys={"home", "progress"},
     )
@@ -56,6 +57,7 @@ def _tiles_asset(study: Study, name: str, source: TileSource, what: str) -> dg.A
                 **stored("public.dataset_tiles", written.n_tiles, label="text", path="text"),
                 "folder": dg.MetadataValue.path(folder.root),
                 "n_new_tiles": written.n_new_tiles,
+                "n_tiles_known_before": written.n_tiles - written.n_new_tiles,
                 "n_rejects": len(written.rejects),
                 "classes": table(pd.DataFrame(counts.items(), columns=["label", "n_tiles"])),
                 "rejects": table(
@@ -68,3 +70,8 @@ def _tiles_asset(study: Study, name: str, source: TileSource, what: str) -> dg.A
         )
 
     return tiles
+
+
+def _read_settings(source: TileSource) -> TileSource:
+    # Of a section that has more keys, those that reading its tiles depends on.
+    return TileSource.model_construct(tiles=source.tiles, patients=source.patients, mpp=source.mpp)

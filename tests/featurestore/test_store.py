@@ -457,3 +457,21 @@ def test_half_precision_vectors_survive_the_store(
         write_embeddings(session, version_id, np.array(ids), given_)
         np.testing.assert_array_equal(matrix(session, version_id, ids), given_)
         savepoint.rollback()
+
+
+def test_a_training_curve_comes_back_as_it_was(session: Session) -> None:
+    version_id = versions.register(session, version())
+    curve = pd.DataFrame(
+        {
+            "step": [1, 2],
+            "epoch": [1, 1],
+            "train_loss": [1.5, 0.5],
+            "train_accuracy": [0.5, 0.9],
+            "validation_loss": [1.4, np.nan],
+            "validation_accuracy": [0.6, np.nan],
+            "seconds": [2.0, 8.0],
+        }
+    )
+    versions.record_epochs(session, version_id, curve)
+    versions.record_epochs(session, version_id, curve)
+    pd.testing.assert_frame_equal(versions.epochs_frame(session, version_id), curve)

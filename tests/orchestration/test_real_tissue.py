@@ -1,0 +1,93 @@
+"""Real tissue through the whole way: a small cut of the CRC study, and NCT-CRC-HE tiles."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from featurestore.results import comparisons_frame
+from featurestore.tables import DatasetTile, Embedding, ModelVersionRow, Patient, RejectRow, Tile
+from orchestration.home import Home
+from orchestration.naming import FEATURES, MODELS, SOURCES
+from orchestration.run import run_study
+from orchestration.study import Study
+
+pytestmark = pytest.mark.slow
+
+
+def run(home: Home, study: Study, **options: object) -> None:
+    run_study(
+        home,
+        study,
+        progress=lambda *_args, **_options: None,
+        on_launch=lambda _launch: None,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def crc5_cut(shared_data: Path, tmp_path: Path) -> Path:
+    """The first 24 training and 24 test tiles of each of the five classes."""
+    for part in ("train", "test"):
+        for folder in sorted((shared_data / "crc5" / part).iterdir()):
+            target = tmp_path / part / folder.name
+            target.mkdir(parents=True)
+            for file in sorted(folder.iterdir())[:24]:
+                shutil.copy(file, target)
+    return tmp_path
+
+
+def test_a_small_cut_of_the_crc_study(
+    home: Home, crc5_cut: Path, make_study: Callable[..., Study]
+) -> None:
+    study = make_study("crc5", tissue=crc5_cut, repeats=5)
+    run(home, study)
+    with Session(home.engine) as session:
+        rows = comparisons_frame(session, "crc5")
+        assert session.scalar(select(func.count()).select_from(RejectRow)) == 0
+    accuracy = rows[(rows["target"] == "all") & (rows["metric"] == "accuracy")]
+    mean = dict(zip(accuracy["encoder_a"], accuracy["mean_a"], strict=True))
+    mean |= dict(zip(accuracy["encoder_b"], accuracy["mean_b"], strict=True))
+    # Five classes: chance is 20 %. Even at 72 px the network sees more than the mean colour.
+    assert mean["imgnet-2048"] > 0.6
+    assert mean["ftx-2048"] > 0.6
+    assert mean["imgnet-2048"] > mean["mean-rgb"]
+    assert (rows["n_splits"] == 3 * 5).all()
+    assert not rows["leakage_checked"].any()
+    assert (rows["p_naive"] <= rows["p_corrected"] + 1e-12).all()
+
+
+def test_nct_crc_he_tiles_embed_with_no_reject_and_no_invented_patient(
+    home: Home, shared_data: Path, tmp_path: Path
+) -> None:
+    from orchestration.study import read_study
+
+    tiles = shared_data / "nct_crc_he_7k_sample"
+    (tmp_path / "nct.toml").write_text(
+        f'name = "nct"\n[tissue]\ntiles = "{tiles}"\nmpp = 0.5\n'
+        '[[encoders]]\nname = "imgnet-2048"\nmpp = 0.5\n'
+    )
+    run(home, read_study(tmp_path / "nct.toml"), groups=(SOURCES, MODELS, FEATURES))
+    with Session(home.engine) as session:
+        assert session.scalar(select(func.count()).select_from(RejectRow)) == 0
+        assert session.scalar(select(func.count()).select_from(Patient)) == 0
+        labels = session.execute(select(DatasetTile.label, DatasetTile.path)).all()
+        assert len(labels) == 162
+        assert all(path.split("/")[1].startswith(label) for label, path in labels)
+        per_version = session.execute(
+            select(ModelVersionRow.network, func.count())
+            .join(Embedding, Embedding.model_version_id == ModelVersionRow.model_version_id)
+            .group_by(ModelVersionRow.network)
+        ).all()
+        assert dict(tuple(row) for row in per_version) == {
+            "legacy_xception": 162,
+            "colour.mean_rgb": 162,
+            "colour.histogram": 162,
+        }
+        sizes = session.execute(select(Tile.width_px, Tile.mpp).distinct()).all()
+        assert [tuple(row) for row in sizes] == [(224, 0.5)]
