@@ -1,0 +1,59 @@
+"""Every table of the store, with its units and rules in the database itself.
+
+The rules are constraints, not habits: what these modules do not allow cannot be written by
+any program, ours or another's. ``migrations/`` says how a database comes to look so.
+"""
+
+from featurestore.tables.base import Base
+from featurestore.tables.encoders import (
+    Embedding,
+    ModelVersionRow,
+    PatientFeature,
+    StudyEncoder,
+    TrainingEpoch,
+)
+from featurestore.tables.ledger import RejectRow
+from featurestore.tables.molecular import (
+    Clinical,
+    Expression,
+    Gene,
+    GeneSet,
+    MolecularSource,
+    Mutation,
+    SequencedPatient,
+)
+from featurestore.tables.results import (
+    Comparison,
+    CvPrediction,
+    CvScore,
+    Experiment,
+    ExperimentEncoder,
+)
+from featurestore.tables.tissue import Dataset, DatasetTile, Patient, Slide, Tile
+
+__all__ = [
+    "Base",
+    "Clinical",
+    "Comparison",
+    "CvPrediction",
+    "CvScore",
+    "Dataset",
+    "DatasetTile",
+    "Embedding",
+    "Experiment",
+    "ExperimentEncoder",
+    "Expression",
+    "Gene",
+    "GeneSet",
+    "ModelVersionRow",
+    "MolecularSource",
+    "Mutation",
+    "Patient",
+    "PatientFeature",
+    "RejectRow",
+    "SequencedPatient",
+    "Slide",
+    "StudyEncoder",
+    "Tile",
+    "TrainingEpoch",
+]
