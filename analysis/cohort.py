@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from analysis.tissue import TissueCohort
-from featurestore.datasets import tiles_of
+from featurestore.datasets import labelled_tiles
 from featurestore.embeddings import coverage, embedded_tiles, matrix
 from featurestore.errors import CohortError, LeakageError, StoreError
 from featurestore.leakage import tiles_trained_on
@@ -45,7 +45,7 @@ def load_tissue_cohort(
     for encoder, version_id in version_ids.items():
         refuse_leakage(session, encoder, version_id, dataset_id)
         refuse_gaps(session, encoder, version_id, dataset_id, study)
-    tiles = tiles_of(session, dataset_id)
+    tiles = labelled_tiles(session, dataset_id)
     for version_id in version_ids.values():
         embedded = embedded_tiles(session, version_id, dataset_id)
         tiles = [tile for tile in tiles if tile.tile_id in embedded]

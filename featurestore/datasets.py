@@ -278,15 +278,15 @@ def class_counts(session: Session, dataset_id: int) -> dict[str, int]:
     """Number of tiles of every class of a data set, by class name."""
     rows = session.execute(
         select(DatasetTile.label, func.count().label("n_tiles"))
-        .where(DatasetTile.dataset_id == dataset_id)
+        .where(DatasetTile.dataset_id == dataset_id, DatasetTile.label.is_not(None))
         .group_by(DatasetTile.label)
         .order_by(DatasetTile.label)
     )
-    return {row.label: row.n_tiles for row in rows}
+    return {str(row.label): row.n_tiles for row in rows}
 
 
-def tiles_of(session: Session, dataset_id: int) -> Sequence[StoredTile]:
-    """Every tile of a data set, ordered by digest: the same order in every store."""
+def labelled_tiles(session: Session, dataset_id: int) -> Sequence[StoredTile]:
+    """Tiles of a data set that have a label, by digest: the same order in every store."""
     return list(_stored(session, dataset_id))
 
 
@@ -302,9 +302,9 @@ def _stored(session: Session, dataset_id: int) -> Iterator[StoredTile]:
         )
         .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
         .join(Dataset, Dataset.dataset_id == DatasetTile.dataset_id)
-        .where(Dataset.dataset_id == bindparam("dataset_id"))
+        .where(Dataset.dataset_id == bindparam("dataset_id"), DatasetTile.label.is_not(None))
         .order_by(Tile.sha256),
         {"dataset_id": dataset_id},
     )
     for tile_id, sha256, root, path, label, patient_id in rows:
-        yield StoredTile(tile_id, sha256, Path(root, path), label, patient_id)
+        yield StoredTile(tile_id, sha256, Path(root, path), str(label), patient_id)

@@ -10,7 +10,7 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from featurestore import versions
-from featurestore.datasets import find_dataset, tiles_of
+from featurestore.datasets import find_dataset, labelled_tiles
 from featurestore.errors import Reject, StoreError
 from featurestore.model_versions import content_sha256
 from featurestore.tables import Dataset
@@ -151,7 +151,7 @@ def _register_finetuned(
         )
         if known is not None and weights_present(home, session, known):
             return Registered(EncoderPointer(known, recipe))
-        tiles = tiles_of(session, dataset.dataset_id)
+        tiles = labelled_tiles(session, dataset.dataset_id)
     result = finetune(
         parent,
         [TrainingTile(t.path, t.sha256, t.label, t.patient_id) for t in tiles],

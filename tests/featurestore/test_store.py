@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from featurestore import results, versions
-from featurestore.datasets import class_counts, find_dataset, tiles_of, write_dataset
+from featurestore.datasets import class_counts, find_dataset, labelled_tiles, write_dataset
 from featurestore.embeddings import (
     coverage,
     embedded_tiles,
@@ -79,8 +79,8 @@ def test_an_image_in_two_folders_is_one_tile(session: Session) -> None:
     one = write_dataset(session, folder(["a1", "a2"]), mpp=None)
     other = write_dataset(session, folder(["a2", "b1"], root="/tissue/other"), mpp=None)
     assert other.n_new_tiles == 1
-    shared = {t.tile_id for t in tiles_of(session, one.dataset_id)} & {
-        t.tile_id for t in tiles_of(session, other.dataset_id)
+    shared = {t.tile_id for t in labelled_tiles(session, one.dataset_id)} & {
+        t.tile_id for t in labelled_tiles(session, other.dataset_id)
     }
     assert len(shared) == 1
 
@@ -88,7 +88,7 @@ def test_an_image_in_two_folders_is_one_tile(session: Session) -> None:
 def test_moving_a_folder_moves_where_its_tiles_are_read_from(session: Session) -> None:
     write_dataset(session, folder(["a1"]), mpp=None)
     moved = write_dataset(session, folder(["a1"], root="/elsewhere/set"), mpp=None)
-    assert tiles_of(session, moved.dataset_id)[0].path == Path("/elsewhere/set/a/a1.png")
+    assert labelled_tiles(session, moved.dataset_id)[0].path == Path("/elsewhere/set/a/a1.png")
 
 
 def test_patients_and_their_sites_are_stored_and_mpp_is_filled_in_later(session: Session) -> None:
@@ -162,7 +162,7 @@ def embedded(session: Session) -> tuple[int, int, np.ndarray]:
     """A data set of four tiles, a version, and vectors of the first three."""
     dataset = write_dataset(session, folder(["a1", "a2", "b1", "b2"]), mpp=0.5)
     version_id = versions.register(session, version())
-    ids = np.array(sorted(t.tile_id for t in tiles_of(session, dataset.dataset_id)))
+    ids = np.array(sorted(t.tile_id for t in labelled_tiles(session, dataset.dataset_id)))
     vectors = np.arange(9, dtype=np.float32).reshape(3, 3) + 1
     assert write_embeddings(session, version_id, ids[:3], vectors) == 3
     return dataset.dataset_id, version_id, ids
@@ -209,7 +209,7 @@ def test_coverage_counts_what_is_missing_and_what_is_explained(
 ) -> None:
     dataset_id, version_id, ids = embedded
     assert coverage(session, version_id, dataset_id, "s").n_missing == 1
-    lost = next(t for t in tiles_of(session, dataset_id) if t.tile_id == ids[3])
+    lost = next(t for t in labelled_tiles(session, dataset_id) if t.tile_id == ids[3])
     item = lost.path.relative_to("/tissue/set").as_posix()
     record_rejects(session, "s", [Reject(item, "embed", "gone")], run_id=None)
     found = coverage(session, version_id, dataset_id, "s")
@@ -222,7 +222,7 @@ def test_a_reason_from_before_the_folder_was_read_again_explains_nothing(
     session: Session, embedded: tuple[int, int, np.ndarray]
 ) -> None:
     dataset_id, version_id, ids = embedded
-    lost = next(t for t in tiles_of(session, dataset_id) if t.tile_id == ids[3])
+    lost = next(t for t in labelled_tiles(session, dataset_id) if t.tile_id == ids[3])
     item = lost.path.relative_to("/tissue/set").as_posix()
     record_rejects(session, "s", [Reject(item, "embed", "gone")], run_id=None)
     session.execute(update(Dataset).values(read_at=func.now() + text("interval '1 hour'")))
@@ -452,7 +452,7 @@ def test_half_precision_vectors_survive_the_store(
         names = [f"v{number}" for number in range(len(vectors))]
         dataset = write_dataset(session, folder(names, root="/vectors"), mpp=None)
         version_id = versions.register(session, version("halves"))
-        ids = [tile.tile_id for tile in tiles_of(session, dataset.dataset_id)]
+        ids = [tile.tile_id for tile in labelled_tiles(session, dataset.dataset_id)]
         given_ = np.array(vectors, dtype=np.float32)
         write_embeddings(session, version_id, np.array(ids), given_)
         np.testing.assert_array_equal(matrix(session, version_id, ids), given_)
