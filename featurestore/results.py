@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from featurestore.copy import copy_rows
 from featurestore.model_versions import content_sha256
@@ -330,20 +330,36 @@ def write_comparisons(session: Session, experiment_id: int, comparisons: pd.Data
 def comparisons_frame(session: Session, study: str) -> pd.DataFrame:
     """What a study shows now: one row a task, target, metric and pair of encoders.
 
-    Columns are :data:`COMPARISON_COLUMNS`; the rows over all classes come first.
+    Columns are :data:`COMPARISON_COLUMNS`; the rows over all classes come first, and pairs in
+    the order in which the study names its encoders.
     """
     columns = [getattr(Comparison, name) for name in COMPARISON_COLUMNS]
+    first, second = aliased(ExperimentEncoder), aliased(ExperimentEncoder)
     rows = session.execute(
         select(*columns)
         .join(Experiment, Experiment.experiment_id == Comparison.experiment_id)
+        .join(
+            first,
+            and_(
+                first.experiment_id == Comparison.experiment_id,
+                first.encoder == Comparison.encoder_a,
+            ),
+        )
+        .join(
+            second,
+            and_(
+                second.experiment_id == Comparison.experiment_id,
+                second.encoder == Comparison.encoder_b,
+            ),
+        )
         .where(Experiment.study == study, Experiment.is_current)
         .order_by(
             Comparison.task,
             Comparison.target != "all",
             Comparison.target,
             Comparison.metric,
-            Comparison.encoder_a,
-            Comparison.encoder_b,
+            first.position,
+            second.position,
         )
     ).all()
     return pd.DataFrame(rows, columns=COMPARISON_COLUMNS)

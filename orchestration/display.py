@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestration.doctor import Finding
+from orchestration.study import BASELINES
 
 _SHARES = {"accuracy", "balanced_accuracy", "recall"}
 _METRIC_ORDER = ["accuracy", "balanced_accuracy", "macro_auroc"]
@@ -34,10 +35,31 @@ def comparison_table(comparisons: pd.DataFrame) -> RenderableType:
     if not per_class.empty:
         title = f"Recall of each class: {first['encoder_a']} → {first['encoder_b']}"
         parts.append(_comparisons(title, per_class, "target"))
+    parts += [Text(warning, style="bold yellow") for warning in colour_warnings(comparisons)]
     notes = [note for note in comparisons["leakage_note"].unique() if note]
     unchecked = not comparisons["leakage_checked"].all()
     parts += [Text(f"leakage_checked = {not unchecked}: {note}", style="dim") for note in notes]
     return Group(*parts)
+
+
+def colour_warnings(comparisons: pd.DataFrame) -> list[str]:
+    """What to say where colour alone does not do significantly worse than a network.
+
+    The labels may then follow the stain or the scanner rather than the tissue.
+    """
+    rows = comparisons[
+        (comparisons["target"] == "all")
+        & (comparisons["metric"] == "accuracy")
+        & ~comparisons["encoder_a"].isin(BASELINES)
+        & comparisons["encoder_b"].isin(BASELINES)
+        & ((comparisons["difference"] >= 0) | (comparisons["p_corrected"] >= 0.05))
+    ]
+    return [
+        f"colour alone is not worse than {row['encoder_a']}: {row['encoder_b']} reaches "
+        f"{100 * row['mean_b']:.1f} % against {100 * row['mean_a']:.1f} %; these labels may follow "
+        "stain or scanner"
+        for row in rows.to_dict(orient="records")
+    ]
 
 
 def _comparisons(title: str, rows: pd.DataFrame, key: str) -> Table:
