@@ -57,6 +57,9 @@ def comparison_figure(
         encoder_a, encoder_b = comparisons.iloc[0][["encoder_a", "encoder_b"]]
     pair = comparisons.query("encoder_a == @encoder_a and encoder_b == @encoder_b")
     shown = pair.query("metric == 'accuracy' or metric == 'recall'")
+    # Over all classes first, then class by class, however the rows came.
+    shown = shown.sort_values(["target"], kind="stable")
+    shown = shown.sort_values(["target"], key=lambda target: target != ALL, kind="stable")
     if shown.empty:
         raise CohortError(
             f"no comparison of {encoder_a} with {encoder_b}; a comparison needs two encoders"

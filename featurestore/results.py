@@ -262,6 +262,7 @@ def scores_frame(session: Session, experiment_id: int) -> pd.DataFrame:
         .where(CvScore.experiment_id == experiment_id)
         .order_by(
             ExperimentEncoder.position,
+            CvScore.target != "all",
             CvScore.target,
             CvScore.metric,
             CvScore.repeat,

@@ -142,3 +142,15 @@ def test_figures_leave_pyplot_alone(result, comparisons):
     comparison_figure(result.scores, comparisons)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_the_answer_is_the_same_in_whatever_order_the_rows_come(result, comparisons):
+    figure = comparison_figure(result.scores, comparisons)
+    pair = comparisons.iloc[0][["encoder_a", "encoder_b"]]
+    shuffled = comparisons.sample(frac=1, random_state=1)
+    other = comparison_figure(
+        result.scores, shuffled, encoder_a=pair["encoder_a"], encoder_b=pair["encoder_b"]
+    )
+    assert png(figure) == png(other)
+    overall = comparisons.query("target == 'all' and metric == 'accuracy'").iloc[0]
+    assert f"Accuracy {100 * overall['difference']:+.2f} points" in texts(figure)
