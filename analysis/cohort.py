@@ -7,15 +7,22 @@ checked here: the embeddings are complete, and no tile was seen in an encoder's 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy.orm import Session
 
+from analysis.patients import PatientCohort
 from analysis.tissue import TissueCohort
 from featurestore.datasets import labelled_tiles
 from featurestore.embeddings import coverage, embedded_tiles, matrix
 from featurestore.errors import CohortError, LeakageError, StoreError
 from featurestore.leakage import tiles_trained_on
+from featurestore.patient_features import patient_matrix, pooled_counts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def load_tissue_cohort(
@@ -88,3 +95,67 @@ def refuse_gaps(
             f"encoder {encoder!r}: {found.n_missing} of {found.n_tiles} tiles have no embedding "
             "and no reason in the ledger; materialise its embeddings first"
         )
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The pooled features that a cohort is made of: one data set, several model versions."""
+
+    study: str
+    dataset_id: int
+    version_ids: Mapping[str, int]
+
+
+def load_patient_cohort(
+    session: Session, pooled: Pooled, targets: pd.DataFrame, *, by_site: bool
+) -> PatientCohort:
+    """Join patient features of every encoder with what is to be predicted of them.
+
+    Parameters
+    ----------
+    session : sqlalchemy.orm.Session
+        Only read from.
+    pooled : Pooled
+    targets : DataFrame
+        Indexed by patient, a column a gene, NaN where unknown; its patients are the cohort's.
+    by_site : bool
+        Whether folds keep whole tissue source sites together.
+
+    Raises
+    ------
+    LeakageError
+        If an encoder was trained on a tile of these patients.
+    StoreError
+        If embeddings or pooled features are missing.
+    CohortError
+        If sites are to be kept whole and a patient has none.
+    """
+    for encoder, version_id in pooled.version_ids.items():
+        refuse_leakage(session, encoder, version_id, pooled.dataset_id)
+        refuse_gaps(session, encoder, version_id, pooled.dataset_id, pooled.study)
+    patients = tuple(map(str, targets.index))
+    counts = pooled_counts(session, next(iter(pooled.version_ids.values())), pooled.dataset_id)
+    sites = counts.set_index("patient_id")["tissue_source_site"].reindex(list(patients))
+    if by_site and sites.isna().any():
+        raise CohortError(
+            f"{int(sites.isna().sum())} of {len(patients)} patients have no tissue source site "
+            f'(first: {sites.index[sites.isna()][0]}); use group = "patient"'
+        )
+    return PatientCohort(
+        patient_ids=patients,
+        features={
+            name: patient_matrix(session, version_id, pooled.dataset_id, patients)
+            for name, version_id in pooled.version_ids.items()
+        },
+        targets=targets,
+        groups=sites.to_numpy(dtype=object) if by_site else None,
+    )
+
+
+def pooled_patients(session: Session, pooled: Pooled) -> tuple[str, ...]:
+    """Patients with features of every encoder, sorted."""
+    found: set[str] | None = None
+    for version_id in pooled.version_ids.values():
+        these = set(pooled_counts(session, version_id, pooled.dataset_id)["patient_id"])
+        found = these if found is None else found & these
+    return tuple(sorted(found or ()))

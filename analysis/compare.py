@@ -9,12 +9,23 @@ one, because it is what papers report.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import CohortError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COMPARISON_COLUMNS = (
+    "task", "target", "metric", "encoder_a", "encoder_b", "mean_a", "mean_b", "difference",
+    "ci_low", "ci_high", "t_naive", "p_naive", "t_corrected", "p_corrected",
+    "n_splits", "n_repeats", "n_folds", "leakage_checked", "leakage_note",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,78 @@ def compare_scores(
         p_corrected=p_corrected,
         n_splits=n_splits,
     )
+
+
+def compare_encoders(
+    scores: pd.DataFrame,
+    *,
+    n_folds: int,
+    n_repeats: int,
+    leakage_checked: bool,
+    leakage_note: str,
+    task: str = "tissue",
+) -> pd.DataFrame:
+    """Compare every pair of encoders, in their given order, by every score.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As an evaluation returns it, or as the store gives it back: one row an encoder,
+        repeat, fold, target and metric.
+    n_folds, n_repeats : int
+        The cross-validation that the scores are of.
+    leakage_checked : bool
+        Whether it is known that no patient is on two sides of a split.
+    leakage_note : str
+        On what that rests, or why it is not known.
+    task : str
+        "tissue", "expression" or "mutation"; written into every row.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair, target and metric, with the columns ``COMPARISON_COLUMNS``;
+        ``difference`` is ``encoder_b`` minus ``encoder_a``. See :class:`Comparison`.
+
+    Raises
+    ------
+    CohortError
+        The encoders were not scored on the same splits.
+    """
+    import pandas as pd
+
+    rows = []
+    # By position, not by frame: a study of genes has thousands of these groups.
+    splits = scores[["repeat", "fold", "n_train", "n_test"]].to_numpy()
+    values = scores["value"].to_numpy(dtype=np.float64)
+    by_key: dict[tuple[str, str, str], NDArray[np.intp]] = scores.groupby(
+        ["encoder", "target", "metric"], sort=False
+    ).indices  # type: ignore[assignment]  # pandas-stubs: Hashable keys
+    questions = list(dict.fromkeys((target, metric) for _, target, metric in by_key))
+    for encoder_a, encoder_b in combinations(scores["encoder"].unique(), 2):
+        for target, metric in questions:
+            a, b = by_key[encoder_a, target, metric], by_key[encoder_b, target, metric]
+            if not np.array_equal(splits[a], splits[b]):
+                raise CohortError(
+                    f"{encoder_a} and {encoder_b} were not scored on the same splits "
+                    f"({metric} of {target}); evaluate them together"
+                )
+            found = compare_scores(values[a], values[b], splits[a, 2], splits[a, 3])
+            rows.append(
+                {
+                    "task": task,
+                    "target": target,
+                    "metric": metric,
+                    "encoder_a": encoder_a,
+                    "encoder_b": encoder_b,
+                    **asdict(found),
+                    "n_repeats": n_repeats,
+                    "n_folds": n_folds,
+                    "leakage_checked": leakage_checked,
+                    "leakage_note": leakage_note,
+                }
+            )
+    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 
 def _paired(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

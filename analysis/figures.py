@@ -40,7 +40,7 @@ def comparison_figure(
     scores : DataFrame
         As :attr:`analysis.tissue.TissueResult.scores`.
     comparisons : DataFrame
-        As :func:`analysis.tissue.compare_encoders` gives it.
+        As :func:`analysis.compare.compare_encoders` gives it.
     encoder_a, encoder_b : str, optional
         The pair of the right panel; by default the first pair of ``comparisons``.
 

@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import CohortError
 
 MAX_FOLDS = 127  # a fold index is stored as int8
+SITE_NOISE = 0.25
+"""Noise that suits tissue source sites, of which a few hold most patients; see
+:func:`repeated_folds`."""
 
 
 def repeat_generator(seed: int, repeat: int) -> np.random.Generator:
@@ -40,6 +43,7 @@ def repeated_folds(
     n_repeats: int,
     seed: int,
     groups: ArrayLike | None = None,
+    order_noise: float = 0.0,
 ) -> NDArray[np.int8]:
     """Deal every tile into one test fold per repeat.
 
@@ -58,6 +62,10 @@ def repeated_folds(
         :func:`repeat_generator`.
     groups : array-like of shape (n,), optional
         Group of every tile, as a rule its patient; never straddled by a split.
+    order_noise : float
+        How far groups are dealt out of the order of their size: the scale of a Gumbel
+        noise on its logarithm. 0 balances best. Where a few groups hold most of the tiles,
+        it also makes all repeats nearly alike, and some noise buys repeats that differ.
 
     Returns
     -------
@@ -78,22 +86,61 @@ def repeated_folds(
             f"a classifier needs at least two classes, got {len(classes)} "
             f"({', '.join(map(repr, classes))}); add tiles of another class"
         )
-    deal: Callable[[np.random.Generator], NDArray[np.int8]]
-    if groups is None:
+    n_groups, group_codes = _encode_groups(groups, len(codes))
+    if group_codes is None:
         n_per_class = np.bincount(codes, minlength=len(classes))
         _refuse_small_classes(classes, n_per_class, n_folds, "tile")
-        deal = _tile_dealer(codes, n_folds)
-    else:
-        _, group_codes = _encode(groups, "group")
-        if len(group_codes) != len(codes):
-            raise CohortError(
-                f"got {len(group_codes)} groups for {len(codes)} labels; give one group a tile"
-            )
-        counts = np.zeros((int(group_codes.max()) + 1, len(classes)), dtype=np.int64)
-        np.add.at(counts, (group_codes, codes), 1)
-        _refuse_small_classes(classes, (counts > 0).sum(axis=0), n_folds, "group")
-        deal = _group_dealer(counts, group_codes, n_folds)
-    return np.stack([deal(repeat_generator(seed, repeat)) for repeat in range(n_repeats)])
+        return _deal_repeats(_tile_dealer(codes, n_folds), n_repeats, seed)
+    counts = np.zeros((n_groups, len(classes)), dtype=np.int64)
+    np.add.at(counts, (group_codes, codes), 1)
+    _refuse_small_classes(classes, (counts > 0).sum(axis=0), n_folds, "group")
+    return _deal_repeats(_group_dealer(counts, group_codes, n_folds, order_noise), n_repeats, seed)
+
+
+def unstratified_folds(
+    n: int, *, n_folds: int, n_repeats: int, seed: int, groups: ArrayLike | None = None
+) -> NDArray[np.int8]:
+    """Deal every patient into one test fold per repeat, where there is no class to balance.
+
+    Without groups, fold sizes differ by at most one. With groups (a patient's tissue source
+    site), whole groups are dealt, roughly largest first (``SITE_NOISE``), each to the
+    smallest fold: the site-preserved folds of Howard et al., Nat Commun 12:4423, 2021,
+    without their solver.
+
+    Parameters
+    ----------
+    n : int
+        Number of patients.
+    n_folds, n_repeats, seed
+        As in :func:`repeated_folds`.
+    groups : array-like of shape (n,), optional
+        Group of every patient; never straddled by a split.
+
+    Returns
+    -------
+    ndarray of shape (n_repeats, n), int8
+
+    Raises
+    ------
+    CohortError
+        There are fewer patients (or groups) than folds, or a group is missing.
+    """
+    _check_counts(n_folds, n_repeats, seed)
+    if n < n_folds:
+        raise CohortError(
+            f"got {n} patients, fewer than the {n_folds} folds; use fewer folds or add patients"
+        )
+    codes = np.zeros(n, dtype=np.intp)
+    n_groups, group_codes = _encode_groups(groups, n)
+    if group_codes is None:
+        return _deal_repeats(_tile_dealer(codes, n_folds), n_repeats, seed)
+    if n_groups < n_folds:
+        raise CohortError(
+            f"the {n} patients come from {n_groups} groups, fewer than the {n_folds} folds; use "
+            "fewer folds, or folds that keep only patients whole"
+        )
+    counts = np.bincount(group_codes, minlength=n_groups)[:, None]
+    return _deal_repeats(_group_dealer(counts, group_codes, n_folds, SITE_NOISE), n_repeats, seed)
 
 
 def patient_groups(
@@ -167,6 +214,22 @@ def _encode(values: ArrayLike, what: str) -> tuple[list[Any], NDArray[np.intp]]:
     return distinct.tolist(), codes
 
 
+def _encode_groups(groups: ArrayLike | None, n: int) -> tuple[int, NDArray[np.intp] | None]:
+    """Number of distinct groups, and each member's index among them."""
+    if groups is None:
+        return 0, None
+    distinct, codes = _encode(groups, "group")
+    if len(codes) != n:
+        raise CohortError(f"got {len(codes)} groups for {n} labels; give one group a tile")
+    return len(distinct), codes
+
+
+def _deal_repeats(
+    deal: Callable[[np.random.Generator], NDArray[np.int8]], n_repeats: int, seed: int
+) -> NDArray[np.int8]:
+    return np.stack([deal(repeat_generator(seed, repeat)) for repeat in range(n_repeats)])
+
+
 def _refuse_small_classes(
     classes: list[Any], n_members: NDArray[np.int64], n_folds: int, member: str
 ) -> None:
@@ -205,7 +268,7 @@ def _tile_dealer(
 
 
 def _group_dealer(
-    counts: NDArray[np.int64], group_codes: NDArray[np.intp], n_folds: int
+    counts: NDArray[np.int64], group_codes: NDArray[np.intp], n_folds: int, order_noise: float
 ) -> Callable[[np.random.Generator], NDArray[np.int8]]:
     """Deal whole groups so as to keep the sum of squared class shares of the folds small."""
     shares = counts / counts.sum(axis=0)
@@ -217,7 +280,10 @@ def _group_dealer(
         fold_of_group = np.empty(len(shares), dtype=np.int8)
         fold_shares = np.zeros((n_folds, shares.shape[1]))
         fold_tiles = np.zeros(n_folds, dtype=np.int64)
-        for group in shuffled[np.argsort(-weight[shuffled], kind="stable")]:
+        size = weight[shuffled]
+        if order_noise:
+            size = np.log(size) + order_noise * rng.gumbel(size=len(size))
+        for group in shuffled[np.argsort(-size, kind="stable")]:
             # Adding a group to a fold raises the sum of squares by 2 · fold · group + const.
             # Rounding makes equal folds equal again after sums in another order.
             rise = np.round(fold_shares @ shares[group], 12)

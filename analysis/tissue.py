@@ -7,14 +7,12 @@ Every encoder is judged by the same linear classifier on the same splits; see
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from itertools import combinations
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.compare import compare_scores
 from analysis.crossval import cross_validate
 from analysis.metrics import ALL, score_splits
 from analysis.splits import patient_groups, repeated_folds
@@ -22,13 +20,6 @@ from featurestore.errors import CohortError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-TASK = "tissue"
-COMPARISON_COLUMNS = (
-    "task", "target", "metric", "encoder_a", "encoder_b", "mean_a", "mean_b", "difference",
-    "ci_low", "ci_high", "t_naive", "p_naive", "t_corrected", "p_corrected",
-    "n_splits", "n_repeats", "n_folds", "leakage_checked", "leakage_note",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -203,73 +194,6 @@ def evaluate_tissue(
         leakage_checked=leakage_checked,
         leakage_note=leakage_note,
     )
-
-
-def compare_encoders(
-    scores: pd.DataFrame, *, n_folds: int, n_repeats: int, leakage_checked: bool, leakage_note: str
-) -> pd.DataFrame:
-    """Compare every pair of encoders, in their given order, by every score.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        As :func:`evaluate_tissue` returns it, or as the store gives it back.
-    n_folds, n_repeats : int
-        The cross-validation that the scores are of.
-    leakage_checked : bool
-        Whether it is known that no patient is on two sides of a split.
-    leakage_note : str
-        On what that rests, or why it is not known.
-
-    Returns
-    -------
-    DataFrame
-        One row a pair, target and metric, with the columns ``COMPARISON_COLUMNS``;
-        ``difference`` is ``encoder_b`` minus ``encoder_a``. See
-        :class:`analysis.compare.Comparison`.
-
-    Raises
-    ------
-    CohortError
-        The encoders were not scored on the same splits.
-    """
-    import pandas as pd
-
-    rows = []
-    by_key = {
-        key: rows_of.set_index(["repeat", "fold"])
-        for key, rows_of in scores.groupby(["encoder", "target", "metric"], sort=False)
-    }
-    questions = list(dict.fromkeys((target, metric) for _, target, metric in by_key))
-    for encoder_a, encoder_b in combinations(scores["encoder"].unique(), 2):
-        for target, metric in questions:
-            a, b = by_key[encoder_a, target, metric], by_key[encoder_b, target, metric]
-            if not a[["n_train", "n_test"]].equals(b[["n_train", "n_test"]]):
-                raise CohortError(
-                    f"{encoder_a} and {encoder_b} were not scored on the same splits "
-                    f"({metric} of {target}); evaluate them together"
-                )
-            found = compare_scores(
-                a["value"].to_numpy(),
-                b["value"].to_numpy(),
-                a["n_train"].to_numpy(),
-                a["n_test"].to_numpy(),
-            )
-            rows.append(
-                {
-                    "task": TASK,
-                    "target": target,
-                    "metric": metric,
-                    "encoder_a": encoder_a,
-                    "encoder_b": encoder_b,
-                    **asdict(found),
-                    "n_repeats": n_repeats,
-                    "n_folds": n_folds,
-                    "leakage_checked": leakage_checked,
-                    "leakage_note": leakage_note,
-                }
-            )
-    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 
 def _check(cohort: TissueCohort, settings: TissueSettings) -> None:

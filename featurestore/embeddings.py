@@ -10,13 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from sqlalchemy import ColumnElement, Engine, and_, exists, func, select, text, type_coerce
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.types import NullType, TypeEngine
 
 from featurestore.copy import copy_rows
 from featurestore.errors import StoreError
-from featurestore.tables import Dataset, DatasetTile, Embedding, RejectRow, Tile
+from featurestore.sources.slide_tiles import TilePlace
+from featurestore.tables import Dataset, DatasetTile, Embedding, RejectRow, Slide, Tile
 
 EMBED_STAGE = "embed"
 _PAGE = 1_000
@@ -27,11 +39,15 @@ _LARGEST_HALF = 65_504.0
 
 @dataclass(frozen=True, slots=True)
 class MissingTile:
-    """A tile that has no embedding yet, and where its pixels are."""
+    """A tile that has no embedding yet, and where its pixels are.
+
+    ``path`` is the tile's own file, or that of its slide; then ``place`` says where on it.
+    """
 
     tile_id: int
     sha256: str
     path: Path
+    place: TilePlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +164,12 @@ def _has_embedding(model_version_id: int) -> ColumnElement[bool]:
 
 
 def _is_explained(study: str) -> ColumnElement[bool]:
+    # As models.tiles.TileRef.item names a tile: by its file, and by its place on a slide.
+    on_slide = func.concat(DatasetTile.path, "@", Tile.x_px, ",", Tile.y_px)
     return exists().where(
         RejectRow.study == study,
         RejectRow.stage == EMBED_STAGE,
-        RejectRow.item == DatasetTile.path,
+        RejectRow.item == case((Tile.slide_id.is_(None), DatasetTile.path), else_=on_slide),
         RejectRow.created_at >= Dataset.read_at,
     )
 
@@ -167,6 +185,7 @@ def coverage(session: Session, model_version_id: int, dataset_id: int, study: st
         )
         .select_from(DatasetTile)
         .join(Dataset, Dataset.dataset_id == DatasetTile.dataset_id)
+        .join(Tile, Tile.tile_id == DatasetTile.tile_id)
         .where(DatasetTile.dataset_id == dataset_id)
     ).one()
     return Coverage(*counts)
@@ -181,23 +200,46 @@ def iter_missing(engine: Engine, model_version_id: int, dataset_id: int) -> Iter
     after = 0
     while True:
         with Session(engine) as session:
-            rows = session.execute(
-                select(Tile.tile_id, Tile.sha256, Dataset.root, DatasetTile.path)
-                .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
-                .join(Dataset, Dataset.dataset_id == DatasetTile.dataset_id)
-                .where(
-                    Dataset.dataset_id == dataset_id,
-                    Tile.tile_id > after,
-                    ~_has_embedding(model_version_id),
-                )
-                .order_by(Tile.tile_id)
-                .limit(_PAGE)
-            ).all()
-        for tile_id, sha256, root, path in rows:
-            yield MissingTile(tile_id, sha256, Path(root, path))
+            rows = session.execute(_missing(model_version_id, dataset_id, after)).all()
+        for row in rows:
+            place = None
+            if row.slide_sha256 is not None:
+                place = TilePlace(
+                    row.slide_sha256, row.slide_mpp, row.x_px, row.y_px, row.width_px, row.mpp,
+                    row.stain,
+                )  # fmt: skip
+            yield MissingTile(row.tile_id, row.sha256, Path(row.root, row.path), place)
         if len(rows) < _PAGE:
             return
         after = rows[-1].tile_id
+
+
+def _missing(model_version_id: int, dataset_id: int, after: int) -> Select[*tuple[Any, ...]]:
+    return (
+        select(
+            Tile.tile_id,
+            Tile.sha256,
+            Tile.x_px,
+            Tile.y_px,
+            Tile.width_px,
+            Tile.mpp,
+            Tile.stain,
+            Slide.sha256.label("slide_sha256"),
+            Slide.mpp.label("slide_mpp"),
+            Dataset.root,
+            DatasetTile.path,
+        )
+        .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
+        .join(Dataset, Dataset.dataset_id == DatasetTile.dataset_id)
+        .outerjoin(Slide, Slide.slide_id == Tile.slide_id)
+        .where(
+            Dataset.dataset_id == dataset_id,
+            Tile.tile_id > after,
+            ~_has_embedding(model_version_id),
+        )
+        .order_by(Tile.tile_id)
+        .limit(_PAGE)
+    )
 
 
 def matrix(session: Session, model_version_id: int, tile_ids: Sequence[int]) -> NDArray[np.float32]:

@@ -53,6 +53,7 @@ COMPARISON_COLUMNS = [
     "ci_high",
     "p_naive",
     "p_corrected",
+    "q_corrected",
     "n_splits",
     "n_repeats",
     "n_folds",
@@ -323,7 +324,9 @@ def write_comparisons(session: Session, experiment_id: int, comparisons: pd.Data
     Comparisons that the experiment has already are replaced.
     """
     session.execute(delete(Comparison).where(Comparison.experiment_id == experiment_id))
-    rows: list[dict[Any, Any]] = comparisons[COMPARISON_COLUMNS].to_dict(orient="records")
+    # A single question has no q-value; in the database that is NULL.
+    whole = comparisons.reindex(columns=COMPARISON_COLUMNS).astype(object)
+    rows: list[dict[Any, Any]] = whole.where(whole.notna(), None).to_dict(orient="records")
     session.execute(insert(Comparison), [{"experiment_id": experiment_id, **row} for row in rows])
     return len(rows)
 

@@ -10,11 +10,11 @@ from sqlalchemy.schema import SchemaItem
 
 from featurestore.tables import Base
 
-_PARTITION = re.compile(r"embeddings_v\d+")
+_PARTITION = re.compile(r"embeddings_v\d+|expression_s\d+")
 
 
 def _ours(item: SchemaItem, name: str | None, kind: str, reflected: bool, _other: Any) -> bool:
-    # A partition a model version comes and goes with the data; only its parent is schema.
+    # Partitions (a model version, a source) come and go with the data; their parents are schema.
     table = getattr(item, "table", None)
     names = [name or "", "" if table is None else table.name]
     return not (reflected and any(_PARTITION.match(candidate) for candidate in names))

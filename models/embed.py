@@ -68,12 +68,12 @@ def embed(
         finite: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
         lost = [
             Reject(
-                item=str(path),
+                item=item,
                 stage="embed",
                 reason=f"{encoder.version.network} gave features that are not finite; look at the "
                 "tile, and at the weights.",
             )
-            for path, sound in zip(batch.paths, finite, strict=True)
+            for item, sound in zip(batch.items, finite, strict=True)
             if not sound
         ]
         yield EmbeddedBatch(tile_ids[finite], vectors[finite], batch.rejects + lost)

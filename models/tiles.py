@@ -1,4 +1,4 @@
-"""From tiles on disk to batches of pixels, decoded in threads while the network computes."""
+"""From tiles on disk, or on slides, to batches of pixels, decoded while the network computes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image
 
 from featurestore.errors import InputError, Reject, UnreadableImageError
 from featurestore.sources.images import pixel_sha256, read_rgb
+from featurestore.sources.slide_tiles import TilePlace, read_tile
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -33,14 +34,22 @@ class TileRef:
     tile_id : int
         What the caller knows it by.
     path : Path
-        Its image file.
+        Its image file, or its slide.
     sha256 : str
-        Digest of its pixels when it was taken in.
+        Digest of its pixels when it was taken in; of its place where it is on a slide.
+    place : TilePlace, optional
+        Where it is on its slide; None where the file is the tile.
     """
 
     tile_id: int
     path: Path
     sha256: str
+    place: TilePlace | None = None
+
+    @property
+    def item(self) -> str:
+        """How a reject names it: its file, and its place there."""
+        return str(self.path) if self.place is None else f"{self.path}{self.place.on_slide}"
 
 
 @dataclass(frozen=True)
@@ -51,15 +60,15 @@ class PixelBatch:
     ----------
     tile_ids : list of int
         Tiles in ``pixels``.
-    paths : list of Path
-        Their files.
+    items : list of str
+        How a reject would name them.
     pixels : ndarray of uint8, shape (n, px, px, 3)
     rejects : list of Reject
         Tiles of this batch that were left out.
     """
 
     tile_ids: list[int]
-    paths: list[Path]
+    items: list[str]
     pixels: NDArray[np.uint8]
     rejects: list[Reject]
 
@@ -128,7 +137,7 @@ def _batch(read: list[tuple[TileRef, NDArray[np.uint8] | Reject]], input_px: int
         pixels[row] = image
     return PixelBatch(
         tile_ids=[tile.tile_id for tile, _ in good],
-        paths=[tile.path for tile, _ in good],
+        items=[tile.item for tile, _ in good],
         pixels=pixels,
         rejects=[result for _, result in read if isinstance(result, Reject)],
     )
@@ -140,10 +149,12 @@ def _read(
     try:
         return tile, _resample(_read_unchanged(tile), input_px, interpolation)
     except (UnreadableImageError, OSError) as error:
-        return tile, Reject(item=str(tile.path), stage=stage, reason=str(error))
+        return tile, Reject(item=tile.item, stage=stage, reason=str(error))
 
 
 def _read_unchanged(tile: TileRef) -> NDArray[np.uint8]:
+    if tile.place is not None:
+        return read_tile(tile.path, tile.place, tile.sha256)
     rgb = read_rgb(tile.path)
     found = pixel_sha256(rgb)
     if found != tile.sha256:

@@ -82,7 +82,9 @@ def run(
             study,
             groups=GROUPS if select is None else (select,),
             progress=progress,
-            on_launch=lambda launch: console.print(f"[bold]{launch}[/]", highlight=False),
+            on_launch=lambda launch: console.print(
+                f"[bold]{launch}[/]", highlight=False, soft_wrap=True
+            ),
             log_level="INFO" if verbose else "CRITICAL",
         )
         if n_runs == 0:
@@ -281,17 +283,20 @@ def _home() -> Iterator[Home]:
 def _show_results(home: Home, study: str, as_json: bool) -> None:
     from sqlalchemy.orm import Session
 
+    from featurestore.gene_results import better_counts_frame, predictable_counts
     from featurestore.results import comparisons_frame
-    from orchestration.display import comparison_table
+    from orchestration.results_view import results_view
 
     with Session(home.engine) as session:
         comparisons = comparisons_frame(session, study)
+        better = better_counts_frame(session, study)
+        predictable = predictable_counts(session, study)
     if as_json:
         _print_json(json.loads(comparisons.to_json(orient="records", double_precision=15)))
     elif comparisons.empty:
         _stderr().print(f"study {study} has no comparison yet; `ffpe run` makes it")
     else:
-        _stdout().print(comparison_table(comparisons))
+        _stdout().print(results_view(comparisons, better, predictable))
 
 
 def _print_json(rows: Any) -> None:

@@ -6,44 +6,83 @@ database holds; nothing is decoded, downloaded or computed for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy.orm import Session
 
 from featurestore import results
 from featurestore.datasets import find_dataset
 from featurestore.embeddings import coverage
-from featurestore.errors import SourceError, StoreError
+from featurestore.errors import FfpeError, StoreError
+from featurestore.patient_features import n_embedded_tiles, pooled_counts
+from featurestore.results import ExperimentKey
+from featurestore.tables import Dataset
 from orchestration.experiments import tissue_inputs
+from orchestration.gene_experiments import gene_inputs
 from orchestration.home import Home
+from orchestration.luad_sources import (
+    EXPRESSION,
+    MUTATION,
+    clinical_source,
+    expression_source,
+    gene_tasks,
+    mutation_source,
+    slides_dataset,
+)
 from orchestration.naming import (
     EMBEDDINGS,
+    EXPRESSION_TABLE,
     FINETUNE_TILES,
     MODEL_VERSION,
+    MUTATION_TABLE,
+    PATIENT_FEATURES,
+    SLIDE_EMBEDDINGS,
+    SLIDE_TILES,
     TISSUE_COMPARISON,
     TISSUE_SCORES,
     TISSUE_TILES,
 )
 from orchestration.registry import dataset_of, pointer_of, recipe_sha256, weights_present
-from orchestration.study import EncoderEntry, Study, TileSource
+from orchestration.study import Study
+from orchestration.study_sections import EncoderEntry, TileSource
 from orchestration.tile_sources import fingerprint, folder_of
 
 
 def stale_sources(home: Home, study: Study) -> list[str]:
     """Names of the source assets whose files changed since they were read."""
-    sources = {FINETUNE_TILES: study.finetune, TISSUE_TILES: study.tissue}
     with Session(home.engine) as session:
-        return [
-            name
-            for name, source in sources.items()
-            if source is not None and not _was_read(home, session, source)
-        ]
+        wanted: dict[str, Callable[[], object]] = {}
+        if (finetune := study.finetune) is not None:
+            wanted[FINETUNE_TILES] = lambda: _read_before(home, session, finetune)
+        if (tissue := study.tissue) is not None:
+            wanted[TISSUE_TILES] = lambda: _read_before(home, session, tissue)
+        if study.luad is not None:
+            wanted[SLIDE_TILES] = lambda: slides_dataset(home, session, study)
+            if EXPRESSION in gene_tasks(study):
+                wanted[EXPRESSION_TABLE] = lambda: expression_source(home, session, study)
+            if MUTATION in gene_tasks(study):
+                wanted[MUTATION_TABLE] = lambda: mutation_source(home, session, study)
+            if study.luad.clinical is not None:
+                tables = (mutation_source, clinical_source)
+                wanted[MUTATION_TABLE] = lambda: [t(home, session, study) for t in tables]
+        # A source that cannot even be listed is read again: that says what is wrong with it,
+        # or draws it where it is synthetic.
+        return [name for name, look in wanted.items() if not _succeeds(look)]
 
 
-def _was_read(home: Home, session: Session, source: TileSource) -> bool:
+def _read_before(home: Home, session: Session, source: TileSource) -> Dataset:
+    dataset = find_dataset(session, folder_of(home, source), fingerprint(home, source))
+    if dataset is None:
+        raise StoreError("not read yet")
+    return dataset
+
+
+def _succeeds(look: Callable[[], object]) -> bool:
     try:
-        listing = fingerprint(home, source)
-    except SourceError:
-        return False  # reading it will say what is wrong, or draw it where it is synthetic
-    return find_dataset(session, folder_of(home, source), listing) is not None
+        look()
+    except FfpeError:
+        return False
+    return True
 
 
 def stale_models(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
@@ -59,29 +98,62 @@ def stale_models(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
     return [MODEL_VERSION]
 
 
+def feature_names(study: Study) -> list[str]:
+    """Names of the feature assets that the study has."""
+    names = [] if study.tissue is None else [EMBEDDINGS]
+    return names + ([] if study.luad is None else [SLIDE_EMBEDDINGS, PATIENT_FEATURES])
+
+
 def stale_features(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
-    """The feature asset's name, if tiles lack a vector of the encoder's version."""
-    if study.tissue is None:
-        return []
+    """Names of the feature assets that lack vectors of the encoder's version."""
+    stale = []
     with Session(home.engine) as session:
         try:
             version_id = pointer_of(session, study, entry.name).model_version_id
-            dataset = dataset_of(home, session, study.tissue, f"{study.name}/{TISSUE_TILES}")
+            if (tissue := study.tissue) is not None:
+                dataset = dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
+                if coverage(session, version_id, dataset.dataset_id, study.name).n_missing:
+                    stale.append(EMBEDDINGS)
+            if study.luad is not None:
+                slides = slides_dataset(home, session, study).dataset_id
+                if coverage(session, version_id, slides, study.name).n_missing:
+                    stale.append(SLIDE_EMBEDDINGS)
+                pooled = pooled_counts(session, version_id, slides)["n_tiles"].sum()
+                if stale[-1:] == [SLIDE_EMBEDDINGS] or pooled != n_embedded_tiles(
+                    session, version_id, slides
+                ):
+                    stale.append(PATIENT_FEATURES)
         except StoreError:
-            return [EMBEDDINGS]
-        n_missing = coverage(session, version_id, dataset.dataset_id, study.name).n_missing
-    return [EMBEDDINGS] if n_missing else []
+            return feature_names(study)
+    return stale
 
 
 def stale_analysis(home: Home, study: Study) -> list[str]:
     """Names of the analysis assets whose inputs or settings changed."""
-    if study.tissue is None:
-        return []
+    stale = []
     with Session(home.engine) as session:
-        try:
-            key = tissue_inputs(home, session, study).key
-        except StoreError:
-            return [TISSUE_SCORES, TISSUE_COMPARISON]
-        if results.find_experiment(session, key) is None:
-            return [TISSUE_SCORES, TISSUE_COMPARISON]
-        return [] if results.is_current(session, key) else [TISSUE_COMPARISON]
+        if study.tissue is not None:
+            stale += _stale_experiment(
+                session,
+                lambda: tissue_inputs(home, session, study).key,
+                [TISSUE_SCORES, TISSUE_COMPARISON],
+            )
+        for task in gene_tasks(study):
+            stale += _stale_experiment(
+                session,
+                lambda task=task: gene_inputs(home, session, study, task).key,  # type: ignore[misc]
+                [f"{task}_scores", f"{task}_comparison"],
+            )
+    return stale
+
+
+def _stale_experiment(
+    session: Session, key_now: Callable[[], ExperimentKey], names: list[str]
+) -> list[str]:
+    try:
+        key = key_now()
+    except FfpeError:
+        return names
+    if results.find_experiment(session, key) is None:
+        return names
+    return [] if results.is_current(session, key) else names[1:]

@@ -16,7 +16,9 @@ import dagster as dg
 from orchestration.defs.analysis import analysis_assets
 from orchestration.defs.checks import study_checks
 from orchestration.defs.features import feature_assets
+from orchestration.defs.genes import gene_assets
 from orchestration.defs.models import model_assets
+from orchestration.defs.slides import luad_source_assets
 from orchestration.defs.sources import source_assets
 from orchestration.resources import default_resources
 from orchestration.study import Study, read_studies
@@ -41,7 +43,8 @@ def build_definitions(
     checks: list[dg.AssetChecksDefinition] = []
     for study in studies:
         assets += source_assets(study) + model_assets(study)
-        assets += feature_assets(study) + analysis_assets(study)
+        assets += luad_source_assets(study) + feature_assets(study)
+        assets += analysis_assets(study) + gene_assets(study)
         checks += study_checks(study)
     return dg.Definitions(
         assets=assets,

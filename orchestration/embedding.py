@@ -55,7 +55,7 @@ def embed_missing(
     with transaction(home) as session:
         root = Path(session.get_one(Dataset, dataset_id).root)
     tiles = (
-        TileRef(tile.tile_id, tile.path, tile.sha256)
+        TileRef(tile.tile_id, tile.path, tile.sha256, tile.place)
         for tile in iter_missing(home.engine, model_version_id, dataset_id)
     )
     n_embedded = n_rejected = 0

@@ -16,7 +16,8 @@ from orchestration.home import Home
 from orchestration.naming import TISSUE_TILES
 from orchestration.registry import dataset_of, pointer_of
 from orchestration.resources import transaction
-from orchestration.study import Study, Tissue
+from orchestration.study import Study
+from orchestration.study_sections import Tissue
 
 TASK = "tissue"
 
@@ -145,7 +146,7 @@ def compare_tissue(home: Home, study: Study) -> tuple[int, pd.DataFrame, pd.Data
     StoreError
         If the scores of the study as it is now were not computed yet.
     """
-    from analysis.tissue import compare_encoders
+    from analysis.compare import compare_encoders
 
     with transaction(home) as session:
         key = tissue_inputs(home, session, study).key

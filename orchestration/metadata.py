@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import base64
+import io
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+from PIL import Image
 
 
 def picture(png: bytes, title: str) -> dg.MetadataValue[Any]:
     """A PNG that the interface draws in place."""
     data = base64.b64encode(png).decode()
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{data})")
+
+
+def picture_file(path: Path, title: str) -> dg.MetadataValue[Any]:
+    """A picture on disk, drawn in place at the width of a thumbnail."""
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.thumbnail((480, 480))
+        image.convert("RGB").save(buffer, format="JPEG", quality=80)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return dg.MetadataValue.md(f"![{title}](data:image/jpeg;base64,{data})")
 
 
 def table(frame: pd.DataFrame) -> dg.MetadataValue[Any]:

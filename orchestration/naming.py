@@ -16,6 +16,15 @@ MODEL_VERSION = "model_version"
 EMBEDDINGS = "embeddings"
 TISSUE_SCORES = "tissue_scores"
 TISSUE_COMPARISON = "tissue_comparison"
+SLIDE_TILES = "slide_tiles"
+EXPRESSION_TABLE = "expression_table"
+MUTATION_TABLE = "mutation_table"
+SLIDE_EMBEDDINGS = "slide_embeddings"
+PATIENT_FEATURES = "patient_features"
+EXPRESSION_SCORES = "expression_scores"
+EXPRESSION_COMPARISON = "expression_comparison"
+MUTATION_SCORES = "mutation_scores"
+MUTATION_COMPARISON = "mutation_comparison"
 
 
 def asset_key(study: Study, name: str) -> dg.AssetKey:

@@ -16,7 +16,8 @@ from featurestore.model_versions import content_sha256
 from featurestore.tables import Dataset
 from featurestore.versions import EncoderPointer
 from orchestration.home import Home
-from orchestration.study import EncoderEntry, Finetune, Study, TileSource
+from orchestration.study import Study
+from orchestration.study_sections import EncoderEntry, Finetune, TileSource
 from orchestration.tile_sources import fingerprint, folder_of
 
 

@@ -50,9 +50,13 @@ def stale_launches(home: Home, study: Study, groups: Collection[str]) -> Iterato
     # A parent before the encoders that are fine-tuned from it.
     for entry in sorted(study.encoders, key=lambda entry: entry.finetuned_from is not None):
         names = currency.stale_models(home, study, entry) if MODELS in groups else []
-        if FEATURES in groups and (names or currency.stale_features(home, study, entry)):
-            # A new version has no embeddings yet, so both belong to one run.
-            names += [] if study.tissue is None else ["embeddings"]
+        if FEATURES in groups:
+            # A new version has no embeddings yet, so all of it belongs to one run.
+            names += (
+                currency.feature_names(study)
+                if names
+                else currency.stale_features(home, study, entry)
+            )
         if names:
             yield Launch(tuple(names), entry.name)
     if ANALYSIS in groups and (names := currency.stale_analysis(home, study)):

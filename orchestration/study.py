@@ -11,192 +11,32 @@ import difflib
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from featurestore.errors import StudyError
-
-# Colour alone classifies tissue surprisingly well; no comparison is shown without it.
-BASELINES = {"mean-rgb": "colour.mean_rgb", "colour-histogram": "colour.histogram"}
-
-_FOLDER_KEY = "study_folder"
-
-
-def _beside_the_study(path: Path, info: ValidationInfo) -> Path:
-    return (Path((info.context or {}).get(_FOLDER_KEY, ".")) / path.expanduser()).resolve()
-
-
-StudyPath = Annotated[Path, AfterValidator(_beside_the_study)]
-Mpp = Annotated[float, Field(ge=0.05, le=10)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+from orchestration.study_sections import (
+    BASELINES,
+    FOLDER_KEY,
+    EncoderEntry,
+    Finetune,
+    Luad,
+    Section,
+    Synthetic,
+    SyntheticCohort,
+    Tissue,
+)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Synthetic(_Section):
-    """Tissue that ffpe draws itself, of the nine classes of NCT-CRC-HE.
-
-    Attributes
-    ----------
-    synthetic : int
-        Tiles a class.
-    seed : int
-        Another seed draws other tiles.
-    tile_px : int
-        Side of a tile in pixels.
-    """
-
-    synthetic: int = Field(ge=1)
-    seed: int = 0
-    tile_px: int = Field(default=224, ge=32, le=4096)
-
-
-class TileSource(_Section):
-    """A set of labelled tiles.
-
-    Attributes
-    ----------
-    tiles : path or Synthetic
-        Folder with one folder a class, or ``{ synthetic = N, seed = S }``.
-    patients : path, optional
-        CSV with the columns ``file`` and ``patient``.
-    mpp : float, optional
-        Resolution of the tiles in µm per pixel, where it is known.
-    """
-
-    tiles: StudyPath | Synthetic
-    patients: StudyPath | None = None
-    mpp: Mpp | None = None
-
-    @field_validator("tiles", mode="before")
-    @classmethod
-    def _by_kind(cls, value: object, info: ValidationInfo) -> object:
-        # Decided here, so that an error speaks of the kind that was meant and not of both.
-        if isinstance(value, dict):
-            return Synthetic.model_validate(value, context=info.context)
-        return value
-
-
-class Finetune(TileSource):
-    """The two steps of fine-tuning: first the head, then the unfrozen part with it.
-
-    The paper names neither rates nor epochs nor layers; these defaults are ours.
-
-    Attributes
-    ----------
-    epochs : (int, int)
-        Epochs of step 1 (head on the frozen network) and of step 2 (unfrozen part).
-    unfreeze : str
-        First block that step 2 trains; everything after it is trained too. ``"all"``
-        trains the whole network.
-    head_learning_rate, body_learning_rate : float
-        Rates of step 1 and of step 2 (its one-cycle maximum).
-    weight_decay : float
-        AdamW's decoupled weight decay.
-    batch_size : int
-        Tiles a training step.
-    validation_fraction : float
-        Share of the tiles that is held out for early stopping.
-    patience : int
-        Epochs without improvement after which step 2 stops.
-    stain_jitter : float
-        Strength of the random change of staining, 0 for none.
-    views : int
-        Augmented views computed of every tile; epochs take turns among them.
-    seed : int, optional
-        The study's seed, unless given here.
-    scratch_gb : float
-        Room on disk for the frozen part's outputs; beyond it they are computed anew each
-        epoch, with the same result.
-    """
-
-    epochs: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (1, 3)
-    unfreeze: str = "block12"
-    head_learning_rate: float = Field(default=1e-2, gt=0)
-    body_learning_rate: float = Field(default=3e-4, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    batch_size: int = Field(default=32, ge=2)
-    validation_fraction: float = Field(default=0.1, ge=0, lt=1)
-    patience: int = Field(default=2, ge=1)
-    stain_jitter: float = Field(default=0.05, ge=0, le=1)
-    views: int = Field(default=2, ge=1)
-    seed: int | None = None
-    scratch_gb: float = Field(default=20, ge=0)
-
-
-class Tissue(TileSource):
-    """Task 1: tissue classification by repeated cross-validation.
-
-    Attributes
-    ----------
-    folds, repeats : int
-        Cross-validation: folds of each repeat, and how often it is repeated.
-    c : float
-        Inverse strength of the classifier's L2 penalty.
-    """
-
-    folds: int = Field(default=5, ge=2)
-    repeats: int = Field(default=50, ge=1)
-    c: float = Field(default=0.1, gt=0)
-
-
-class EncoderEntry(_Section):
-    """One encoder of the comparison.
-
-    Attributes
-    ----------
-    name : str
-        Its name in tables and figures.
-    network : str
-        timm or ``hf-hub:`` name of the network.
-    weights : path, optional
-        File with the weights, in place of the network's own sources.
-    weights_sha256 : str, optional
-        The checksum that the weights must have; required with ``weights``.
-    input_px : int, optional
-        Side of the network's input in pixels.
-    mpp : float, optional
-        Resolution that the encoder is meant for, in µm per pixel of its input.
-    precision : {"auto", "float32", "bfloat16"}
-        ``auto`` takes bfloat16 where the processor has it.
-    finetuned_from : str, optional
-        Name of the encoder that ``[finetune]`` starts from; the rest is then its.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)
-    network: str = "legacy_xception"
-    weights: StudyPath | None = None
-    weights_sha256: Sha256 | None = None
-    input_px: int | None = Field(default=None, ge=32, le=2048)
-    mpp: Mpp | None = None
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    finetuned_from: str | None = None
-
-    @model_validator(mode="after")
-    def _nothing_beside_the_parent(self) -> Self:
-        extra = self.model_fields_set - {"name", "finetuned_from"}
-        if self.finetuned_from is not None and extra:
-            raise ValueError(
-                f"encoder {self.name!r} is fine-tuned from {self.finetuned_from!r} and takes "
-                f"{', '.join(sorted(extra))} from it: remove the key(s) or set them there"
-            )
-        return self
-
-
-class Study(_Section):
+class Study(Section):
     """A whole study.
 
     Attributes
@@ -205,7 +45,7 @@ class Study(_Section):
         Prefix of its assets and key of its results: lower case, digits, underscores.
     seed : int
         Seed of everything that is drawn at random, unless a section has its own.
-    finetune, tissue : optional sections
+    finetune, tissue, luad : optional sections
     encoders : tuple of EncoderEntry
         In the order in which they are compared; the colour baselines are added at the end.
     path : path
@@ -216,6 +56,7 @@ class Study(_Section):
     seed: int = Field(default=7, ge=0, lt=2**32)
     finetune: Finetune | None = None
     tissue: Tissue | None = None
+    luad: Luad | None = None
     encoders: tuple[EncoderEntry, ...]
     path: Path = Field(exclude=True)
 
@@ -286,7 +127,7 @@ def read_study(path: Path) -> Study:
         raise StudyError(f"{path}: unknown key path")
     try:
         return Study.model_validate(
-            content | {"path": path.resolve()}, context={_FOLDER_KEY: path.resolve().parent}
+            content | {"path": path.resolve()}, context={FOLDER_KEY: path.resolve().parent}
         )
     except ValidationError as error:
         faults = "; ".join(_fault(item, content) for item in error.errors())
@@ -346,6 +187,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "finetune": Finetune,
         "tissue": Tissue,
+        "luad": Luad,
+        "slides": SyntheticCohort,
         "encoders": EncoderEntry,
         "tiles": Synthetic,
     }

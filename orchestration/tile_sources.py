@@ -10,7 +10,7 @@ from featurestore.sources.synthetic import PATIENTS_FILE, write_tissue
 from featurestore.sources.tile_folders import TileFolder, listing_sha256, read_tile_folder
 from orchestration.home import Home
 from orchestration.progress import OnProgress
-from orchestration.study import Synthetic, TileSource
+from orchestration.study_sections import Synthetic, TileSource
 
 
 def folder_of(home: Home, source: TileSource) -> Path:

@@ -23,18 +23,23 @@ from featurestore.tables.molecular import (
     SequencedPatient,
 )
 from featurestore.tables.results import (
+    BetterCount,
     Comparison,
+    CvGenePrediction,
     CvPrediction,
     CvScore,
     Experiment,
     ExperimentEncoder,
+    Predictability,
 )
 from featurestore.tables.tissue import Dataset, DatasetTile, Patient, Slide, Tile
 
 __all__ = [
     "Base",
+    "BetterCount",
     "Clinical",
     "Comparison",
+    "CvGenePrediction",
     "CvPrediction",
     "CvScore",
     "Dataset",
@@ -50,6 +55,7 @@ __all__ = [
     "Mutation",
     "Patient",
     "PatientFeature",
+    "Predictability",
     "RejectRow",
     "SequencedPatient",
     "Slide",

@@ -21,6 +21,58 @@ branch_labels = None
 depends_on = None
 
 
+_VIEWS = (
+    """
+    CREATE VIEW gene_expression AS
+    SELECT patients.patient_id,
+           genes.symbol,
+           expression.value,
+           molecular_sources.unit,
+           molecular_sources.name AS source,
+           expression.source_id
+      FROM expression
+      JOIN molecular_sources USING (source_id)
+      JOIN genes USING (gene_id)
+      JOIN patients USING (patient_number)
+    """,
+    "COMMENT ON VIEW gene_expression IS"
+    " 'Expression with names; a gene that was not measured in a patient has no row'",
+    "COMMENT ON COLUMN gene_expression.value IS 'log2(x + 1) of the unit'",
+    "COMMENT ON COLUMN gene_expression.unit IS 'Unit as published'",
+    "COMMENT ON COLUMN gene_expression.source IS 'The table that it was read from'",
+    """
+    CREATE VIEW mutation_status AS
+    SELECT patients.patient_id,
+           genes.symbol AS gene,
+           CASE WHEN sequenced_patients.source_id IS NOT NULL
+                THEN COALESCE(mutations.n_non_silent > 0, false)
+           END AS mutated,
+           molecular_sources.name AS source,
+           molecular_sources.source_id
+      FROM molecular_sources
+     CROSS JOIN patients
+     CROSS JOIN genes
+      LEFT JOIN sequenced_patients
+             ON sequenced_patients.source_id = molecular_sources.source_id
+            AND sequenced_patients.patient_number = patients.patient_number
+      LEFT JOIN mutations
+             ON mutations.source_id = molecular_sources.source_id
+            AND mutations.gene_id = genes.gene_id
+            AND mutations.patient_number = patients.patient_number
+     WHERE molecular_sources.kind = 'mutation'
+       AND EXISTS (SELECT 1
+                     FROM mutations AS named
+                    WHERE named.source_id = molecular_sources.source_id
+                      AND named.gene_id = genes.gene_id)
+    """,
+    "COMMENT ON VIEW mutation_status IS"
+    " 'Every patient by every gene that the mutation table names: one row a table'",
+    "COMMENT ON COLUMN mutation_status.mutated IS"
+    " 'At least one non-silent variant; NULL where the patient was not sequenced'",
+    "COMMENT ON COLUMN mutation_status.source IS 'The table that it was read from'",
+)
+
+
 def upgrade() -> None:
     op.add_column(
         "patients",
@@ -139,6 +191,7 @@ def upgrade() -> None:
             "source_id", "gene_id", "patient_number", name=op.f("pk_expression")
         ),
         comment="Gene expression, log2(x + 1); a gene that was not measured has no row",
+        postgresql_partition_by="LIST (source_id)",
     )
     op.create_table(
         "gene_sets",
@@ -358,6 +411,8 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("ck_tiles_stain_known"), "tiles", "stain IN ('none', 'macenko')"
     )
+    for statement in _VIEWS:
+        op.execute(statement)
 
 
 _UNLABELLED = "SELECT dataset_id FROM dataset_tiles WHERE label IS NULL"
@@ -377,6 +432,8 @@ _FORGET = (
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW mutation_status")
+    op.execute("DROP VIEW gene_expression")
     for statement in _FORGET:
         op.execute(statement)
     op.drop_constraint(op.f("ck_tiles_stain_known"), "tiles", type_="check")

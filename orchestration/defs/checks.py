@@ -1,30 +1,57 @@
 """Blocking checks: what must hold before anything downstream may start."""
 
+from collections.abc import Callable
+
 import dagster as dg
 from sqlalchemy.orm import Session
 
 from featurestore import versions
 from featurestore.embeddings import coverage, n_unsound
 from featurestore.leakage import shared_tiles
+from featurestore.tables import Dataset
 from orchestration.home import Home
-from orchestration.naming import EMBEDDINGS, FINETUNE_TILES, TISSUE_TILES, asset_key
+from orchestration.luad_sources import slides_dataset
+from orchestration.naming import (
+    EMBEDDINGS,
+    FINETUNE_TILES,
+    SLIDE_EMBEDDINGS,
+    SLIDE_TILES,
+    TISSUE_TILES,
+    asset_key,
+)
 from orchestration.registry import dataset_of, pointer_of
-from orchestration.study import Finetune, Study, Tissue
+from orchestration.study import Study
+from orchestration.study_sections import Finetune
+
+DatasetOf = Callable[[Home, Session], Dataset]
 
 
 def study_checks(study: Study) -> list[dg.AssetChecksDefinition]:
     """The checks of a study."""
-    checks: list[dg.AssetChecksDefinition] = []
-    if study.tissue is not None:
-        checks.append(_embeddings_sound(study, study.tissue))
-    if study.tissue is not None and study.finetune is not None:
-        checks.append(_no_tile_on_both_sides(study, study.tissue, study.finetune))
+    evaluated: list[tuple[str, str, DatasetOf]] = []
+    if (tissue := study.tissue) is not None:
+
+        def of_tissue(home: Home, session: Session) -> Dataset:
+            return dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
+
+        evaluated.append((TISSUE_TILES, EMBEDDINGS, of_tissue))
+    if study.luad is not None:
+
+        def of_slides(home: Home, session: Session) -> Dataset:
+            return slides_dataset(home, session, study)
+
+        evaluated.append((SLIDE_TILES, SLIDE_EMBEDDINGS, of_slides))
+    checks = []
+    for tiles, embeddings, dataset_now in evaluated:
+        checks.append(_embeddings_sound(study, embeddings, dataset_now))
+        if study.finetune is not None:
+            checks.append(_no_tile_on_both_sides(study, study.finetune, tiles, dataset_now))
     return checks
 
 
-def _embeddings_sound(study: Study, tissue: Tissue) -> dg.AssetChecksDefinition:
+def _embeddings_sound(study: Study, name: str, dataset_now: DatasetOf) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=asset_key(study, EMBEDDINGS),
+        asset=asset_key(study, name),
         name="complete_finite_right_dimension",
         description="Every tile has a finite, non-zero vector, or a reason in the ledger",
         blocking=True,
@@ -36,7 +63,7 @@ def _embeddings_sound(study: Study, tissue: Tissue) -> dg.AssetChecksDefinition:
         encoders = [partition] if partition else [entry.name for entry in study.encoders]
         failures, dims, n_tiles = [], {}, 0
         with Session(home.engine) as session:
-            dataset = dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
+            dataset = dataset_now(home, session)
             for encoder in encoders:
                 version_id = pointer_of(session, study, encoder).model_version_id
                 found = coverage(session, version_id, dataset.dataset_id, study.name)
@@ -59,12 +86,10 @@ def _embeddings_sound(study: Study, tissue: Tissue) -> dg.AssetChecksDefinition:
 
 
 def _no_tile_on_both_sides(
-    study: Study, tissue: Tissue, finetune: Finetune
+    study: Study, finetune: Finetune, tiles: str, dataset_now: DatasetOf
 ) -> dg.AssetChecksDefinition:
-    key = asset_key(study, TISSUE_TILES)
-
     @dg.asset_check(
-        asset=key,
+        asset=asset_key(study, tiles),
         additional_deps=[asset_key(study, FINETUNE_TILES)],
         name="not_in_the_fine_tuning_set",
         description="No tile, and no patient, is both fine-tuned and evaluated on",
@@ -75,12 +100,12 @@ def _no_tile_on_both_sides(
         home: Home = context.resources.home
         with Session(home.engine) as session:
             training = dataset_of(home, session, finetune, f"{study.name}/{FINETUNE_TILES}")
-            dataset = dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
+            dataset = dataset_now(home, session)
             shared = shared_tiles(session, [training.digest], dataset.dataset_id)
         return dg.AssetCheckResult(
             passed=not shared,
             description=(
-                f"{len(shared)} tiles (or other tiles of their patients) are in both folders: "
+                f"{len(shared)} tiles (or other tiles of their patients) are in both sets: "
                 f"{', '.join(shared[:3])}. Remove them from one."
                 if shared
                 else "the two sets share no tile and no patient"

@@ -1,6 +1,7 @@
-"""Assets of group features: every tile of a data set becomes a vector, once a model version."""
+"""Assets of group features: every tile becomes a vector, and every patient's tiles become one."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -9,31 +10,55 @@ from sqlalchemy.orm import Session
 from featurestore import versions
 from featurestore.embeddings import coverage, partition_name
 from featurestore.model_versions import content_sha256
+from featurestore.patient_features import pool_patients, pooled_counts
 from featurestore.resolution import refuse_other_resolution
+from featurestore.tables import Dataset
 from orchestration.embedding import embed_missing
 from orchestration.home import Home
-from orchestration.metadata import stored
+from orchestration.luad_sources import slides_dataset
+from orchestration.metadata import stored, table
 from orchestration.naming import (
     EMBEDDINGS,
     FEATURES,
     MODEL_VERSION,
+    PATIENT_FEATURES,
+    SLIDE_EMBEDDINGS,
+    SLIDE_TILES,
     TISSUE_TILES,
     asset_key,
     encoder_partitions,
 )
 from orchestration.registry import dataset_of, pointer_of
+from orchestration.resources import transaction
 from orchestration.study import Study
+
+DatasetOf = Callable[[Home, Session], Dataset]
 
 
 def feature_assets(study: Study) -> list[dg.AssetsDefinition]:
     """The embeddings of a study's tiles, one partition an encoder."""
+    assets = []
     tissue = study.tissue
-    if tissue is None:
-        return []
+    if tissue is not None:
 
+        def tissue_dataset(home: Home, session: Session) -> Dataset:
+            return dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
+
+        assets.append(_embeddings(study, EMBEDDINGS, TISSUE_TILES, tissue_dataset))
+    if study.luad is not None:
+
+        def luad_dataset(home: Home, session: Session) -> Dataset:
+            return slides_dataset(home, session, study)
+
+        assets.append(_embeddings(study, SLIDE_EMBEDDINGS, SLIDE_TILES, luad_dataset))
+        assets.append(_patient_features(study))
+    return assets
+
+
+def _embeddings(study: Study, name: str, tiles: str, dataset_now: DatasetOf) -> dg.AssetsDefinition:
     @dg.asset(
-        key=asset_key(study, EMBEDDINGS),
-        deps=[asset_key(study, TISSUE_TILES), asset_key(study, MODEL_VERSION)],
+        key=asset_key(study, name),
+        deps=[asset_key(study, tiles), asset_key(study, MODEL_VERSION)],
         partitions_def=encoder_partitions(study),
         group_name=FEATURES,
         description="Features of every tile under one model version; goes on where it stopped",
@@ -47,7 +72,7 @@ def feature_assets(study: Study) -> list[dg.AssetsDefinition]:
         with Session(home.engine) as session:
             version_id = pointer_of(session, study, encoder).model_version_id
             version = versions.load(session, version_id)
-            dataset = dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
+            dataset = dataset_now(home, session)
             refuse_other_resolution(session, version, dataset.dataset_id)
             before = coverage(session, version_id, dataset.dataset_id, study.name)
         started = time.monotonic()
@@ -59,7 +84,9 @@ def feature_assets(study: Study) -> list[dg.AssetsDefinition]:
             dataset_id=dataset.dataset_id,
             n_missing=before.n_tiles - before.n_embedded,
             run_id=context.run.run_id,
-            on_progress=lambda n, total: context.resources.progress(f"embed {encoder}", n, total),
+            on_progress=lambda n, total: context.resources.progress(
+                f"{name} of {encoder}", n, total
+            ),
         )
         seconds = time.monotonic() - started
         with Session(home.engine) as session:
@@ -84,4 +111,42 @@ def feature_assets(study: Study) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [embeddings]
+    return embeddings
+
+
+def _patient_features(study: Study) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_key(study, PATIENT_FEATURES),
+        deps=[asset_key(study, SLIDE_EMBEDDINGS)],
+        partitions_def=encoder_partitions(study),
+        group_name=FEATURES,
+        description="Mean of every patient's tile vectors, pooled in SQL",
+        kinds={"postgres"},
+        required_resource_keys={"home"},
+    )
+    def patient_features(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        home: Home = context.resources.home
+        with transaction(home) as session:
+            version_id = pointer_of(session, study, context.partition_key).model_version_id
+            version = versions.load(session, version_id)
+            dataset = slides_dataset(home, session, study)
+            n_patients = pool_patients(session, version_id, dataset.dataset_id)
+            counts = pooled_counts(session, version_id, dataset.dataset_id)
+            digest = content_sha256([version.sha256, dataset.digest, "mean"])
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(digest),
+            metadata={
+                **stored(
+                    "public.patient_features",
+                    n_patients,
+                    patient_id="text",
+                    embedding=f"halfvec({version.dim})",
+                    n_tiles="int",
+                    n_slides="int",
+                ),
+                "model_version_sha256": version.sha256,
+                "patients": table(counts.head(500)),
+            },
+        )
+
+    return patient_features

@@ -13,7 +13,8 @@ from orchestration.metadata import stored, table
 from orchestration.naming import FINETUNE_TILES, SOURCES, TISSUE_TILES, asset_key, code_version
 from orchestration.progress import ProgressReporter
 from orchestration.resources import transaction
-from orchestration.study import Study, TileSource
+from orchestration.study import Study
+from orchestration.study_sections import TileSource
 from orchestration.tile_sources import read_source
 
 

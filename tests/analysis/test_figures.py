@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from analysis.compare import compare_encoders
 from analysis.figures import comparison_figure, confusion_figure, png, training_figure
 from analysis.metrics import confusion_counts
-from analysis.tissue import TissueCohort, TissueSettings, compare_encoders, evaluate_tissue
+from analysis.tissue import TissueCohort, TissueSettings, evaluate_tissue
 from featurestore.errors import CohortError
 
 CLASSES = ("ADI", "LYM", "TUM")

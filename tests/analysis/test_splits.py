@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
-from analysis.splits import patient_groups, repeated_folds
+from analysis.splits import patient_groups, repeated_folds, unstratified_folds
 from featurestore.errors import CohortError
 
 
@@ -199,3 +201,55 @@ def test_tiles_without_a_patient_stand_alone_and_leakage_is_not_ruled_out():
     assert not checked
     assert note.startswith("2 of 5 tiles carry no patient, so")
     assert "(patients: 2)" in note
+
+
+@given(st.integers(4, 60), st.integers(2, 4), st.integers(0, 2**32))
+def test_unstratified_folds_differ_in_size_by_at_most_one(n, n_folds, seed):
+    folds = unstratified_folds(n, n_folds=n_folds, n_repeats=2, seed=seed)
+    assert folds.shape == (2, n)
+    for fold_of in folds:
+        assert np.ptp(np.bincount(fold_of, minlength=n_folds)) <= 1
+
+
+# Tissue source sites as they come: one with a fifth of the patients, and many of a few.
+SITES = np.repeat(np.arange(20), [86, 42, 31, 30, 30, 28, 24, 21, 17, 14, 12, 12] + [9] * 8)
+
+
+def test_whole_sites_are_dealt_balanced_and_repeats_differ():
+    n = len(SITES)
+    folds = unstratified_folds(n, n_folds=5, n_repeats=20, seed=1, groups=SITES)
+    for fold_of in folds:
+        for site in np.unique(SITES):
+            assert len(set(fold_of[site == SITES])) == 1
+        # The largest site alone is more than a fifth of all patients.
+        assert np.bincount(fold_of).max() <= 1.15 * n / 5
+    together = [(fold_of[:, None] == fold_of)[np.triu_indices(n, 1)] for fold_of in folds]
+    overlaps = [(one & two).sum() / (one | two).sum() for one, two in pairwise(together)]
+    # Strictly largest first, most pairs of patients would share a fold in every repeat.
+    assert np.mean(overlaps) < 0.5
+    assert len({one.tobytes() for one in together}) == 20
+
+
+def test_noise_in_the_order_makes_stratified_repeats_of_sites_differ_too():
+    labels = np.arange(len(SITES)) % 3 == 0
+    make = {"n_folds": 5, "n_repeats": 20, "seed": 1, "groups": SITES}
+    overlaps = []
+    for noise in (0.0, 0.25):
+        folds = repeated_folds(labels, order_noise=noise, **make)
+        pairs = [(fold_of[:, None] == fold_of)[np.triu_indices(len(SITES), 1)] for fold_of in folds]
+        overlaps.append(np.mean([(a & b).sum() / (a | b).sum() for a, b in pairwise(pairs)]))
+    assert overlaps[1] < overlaps[0] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("n", "groups", "message"),
+    [
+        (3, None, "got 3 patients, fewer than the 5 folds"),
+        (8, ["s", "t"] * 4, "the 8 patients come from 2 groups, fewer than the 5 folds"),
+        (8, ["s"] * 7, "got 7 groups for 8 labels"),
+        (8, ["s"] * 7 + [None], "1 of 8 tiles have no group"),
+    ],
+)
+def test_too_few_patients_or_groups_are_refused(n, groups, message):
+    with pytest.raises(CohortError, match=message):
+        unstratified_folds(n, n_folds=5, n_repeats=1, seed=0, groups=groups)

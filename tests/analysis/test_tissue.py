@@ -6,13 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare import compare_scores
+from analysis.compare import COMPARISON_COLUMNS, compare_encoders, compare_scores
 from analysis.metrics import SCORE_COLUMNS, classification_scores
 from analysis.tissue import (
-    COMPARISON_COLUMNS,
     TissueCohort,
     TissueSettings,
-    compare_encoders,
     evaluate_tissue,
 )
 from featurestore.errors import CohortError

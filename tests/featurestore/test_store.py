@@ -358,7 +358,8 @@ def comparison(**changes: object) -> pd.DataFrame:
         "task": "tissue", "target": "all", "metric": "accuracy",
         "encoder_a": "net", "encoder_b": "other", "mean_a": 0.9, "mean_b": 0.95,
         "difference": 0.05, "ci_low": 0.01, "ci_high": 0.09, "p_naive": 1e-9,
-        "p_corrected": 0.02, "n_splits": 2, "n_repeats": 1, "n_folds": 2, "t_naive": 20.0,
+        "p_corrected": 0.02, "q_corrected": None, "n_splits": 2, "n_repeats": 1, "n_folds": 2,
+        "t_naive": 20.0,
         "t_corrected": 2.5, "leakage_checked": False, "leakage_note": "no patients",
     }  # fmt: skip
     return pd.DataFrame([row | changes])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,10 @@ from PIL import Image
 
 from featurestore.errors import InputError
 from featurestore.sources.images import pixel_sha256, read_rgb
+from featurestore.sources.slide_tiles import read_place
+from featurestore.sources.slides import inspect_slide
+from featurestore.sources.synthetic_slides import draw_factors, write_cohort
+from featurestore.sources.tiling import TilingSettings, tile_slide
 from models.embed import embed
 from models.encoders import EncoderSettings, describe, open_encoder
 from models.tiles import TileRef, read_batches
@@ -130,3 +136,90 @@ def test_tiles_are_resampled_as_asked(refs):
 def test_unknown_interpolation_is_refused(refs):
     with pytest.raises(InputError, match="expected one of nearest"):
         next(read_batches(refs, input_px=32, interpolation="cubic"))
+
+
+@pytest.fixture(scope="module")
+def slide_folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("slides")
+    write_cohort(root, factors=draw_factors(2, seed=3), seed=3, slide_px=512)
+    return root
+
+
+@pytest.fixture
+def on_slides(slide_folder, tmp_path: Path):
+    """Tiles of two slides, whose files a test may spoil."""
+    refs = []
+    for file in sorted(slide_folder.glob("*.tif")):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+        info = inspect_slide(tmp_path, file.name, patient_id="p")
+        tiled = tile_slide(info, TilingSettings(tile_px=64, max_tiles=6, stain="macenko"))
+        for place in map(tiled.place, tiled.tiles):
+            refs.append(TileRef(len(refs), info.file, place.sha256, place))
+    return refs
+
+
+def test_tiles_on_slides_are_read_from_them(encoder, on_slides):
+    batches = list(embed(encoder, on_slides, batch_size=5))
+
+    assert [t for batch in batches for t in batch.tile_ids] == list(range(12))
+    assert not any(batch.rejects for batch in batches)
+    expected = [read_place(ref.path, ref.place).mean(axis=(0, 1)) / 255 for ref in on_slides]
+    vectors = np.concatenate([batch.vectors for batch in batches])
+    np.testing.assert_allclose(vectors, expected, rtol=1e-5)
+
+
+def test_files_and_places_on_slides_mix(encoder, refs, on_slides):
+    (batch,) = embed(encoder, [refs[0], on_slides[0], refs[1]], batch_size=3)
+
+    assert batch.tile_ids.tolist() == [refs[0].tile_id, on_slides[0].tile_id, refs[1].tile_id]
+
+
+def test_slide_that_vanished_rejects_its_tiles_only(encoder, on_slides):
+    on_slides[0].path.unlink()
+
+    batches = list(embed(encoder, on_slides, batch_size=5))
+
+    assert [t for batch in batches for t in batch.tile_ids] == list(range(6, 12))
+    rejects = [reject for batch in batches for reject in batch.rejects]
+    assert [reject.item for reject in rejects] == [
+        f"{ref.path}@{ref.place.x_px},{ref.place.y_px}" for ref in on_slides[:6]
+    ]
+    assert len({reject.reason for reject in rejects}) == 1
+    assert "put it back" in rejects[0].reason
+
+
+def test_slide_replaced_under_the_same_name_is_told_by_its_checksum(encoder, on_slides):
+    first, second = on_slides[0].path, on_slides[6].path
+    status = first.stat()
+    first.write_bytes(second.read_bytes())
+    os.utime(first, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    batches = list(embed(encoder, on_slides))
+
+    assert [t for batch in batches for t in batch.tile_ids] == list(range(6, 12))
+    reasons = {reject.reason for batch in batches for reject in batch.rejects}
+    assert len(reasons) == 1
+    assert "is another file than when it was tiled" in reasons.pop()
+
+
+def test_tile_of_a_resolution_since_corrected_is_a_reject(encoder, on_slides):
+    tile = on_slides[0]
+    corrected = replace(tile, place=replace(tile.place, slide_mpp=0.25))
+
+    (batch,) = embed(encoder, [corrected, on_slides[1]])
+
+    assert batch.tile_ids.tolist() == [1]
+    assert "was corrected to 0.25" in batch.rejects[0].reason
+
+
+def test_not_finite_features_name_the_place_on_the_slide(encoder, on_slides):
+    class Broken:
+        version = encoder.version
+        runtime = "none"
+
+        def __call__(self, pixels):
+            return np.full((len(pixels), 3), np.nan, np.float32)
+
+    (batch,) = embed(Broken(), on_slides[:2])
+
+    assert [reject.item for reject in batch.rejects] == [ref.item for ref in on_slides[:2]]

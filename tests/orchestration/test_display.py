@@ -6,7 +6,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from orchestration.display import colour_warnings, comparison_table, p_value
+from orchestration.results_view import (
+    colour_warnings,
+    gene_sentences,
+    p_value,
+    results_view,
+)
 
 
 def row(**changes: object) -> dict[str, object]:
@@ -14,6 +19,7 @@ def row(**changes: object) -> dict[str, object]:
         "task": "tissue", "target": "all", "metric": "accuracy", "encoder_a": "net",
         "encoder_b": "colour-histogram", "mean_a": 0.96, "mean_b": 0.82, "difference": -0.14,
         "ci_low": -0.2, "ci_high": -0.08, "p_naive": 1e-30, "p_corrected": 1e-5,
+        "q_corrected": None,
         "n_splits": 250, "n_repeats": 50, "n_folds": 5, "leakage_checked": False,
         "leakage_note": "no tile carries a patient",
     } | changes  # fmt: skip
@@ -21,7 +27,7 @@ def row(**changes: object) -> dict[str, object]:
 
 def shown(*rows: dict[str, object]) -> str:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
-    console.print(comparison_table(pd.DataFrame(rows)))
+    console.print(results_view(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame()))
     console.file.close()
     return console.export_text()
 
@@ -50,3 +56,28 @@ def test_a_network_that_does_as_well_as_another_is_no_warning() -> None:
 )
 def test_p_values_keep_two_digits(p: float, text: str) -> None:
     assert p_value(p) == text
+
+
+def test_sentences_say_what_chance_would_give() -> None:
+    better = pd.DataFrame(
+        [
+            {
+                "task": "expression", "encoder_a": "imgnet", "encoder_b": "ftx",
+                "genes": "predictable", "n_genes": 171, "n_better_b": 139, "null_median": 85.0,
+                "null_low": 70.0, "null_high": 101.0, "p_swap": 0.002,
+            }
+        ]
+    )  # fmt: skip
+    predictable = pd.DataFrame(
+        [
+            {
+                "task": "expression", "encoder": "ftx", "n_genes": 498, "n_predictable": 150,
+                "n_uncorrected": 171,
+            }
+        ]
+    )  # fmt: skip
+    first, second = gene_sentences("expression", better, predictable)
+    assert "150 of 498 genes are predictable with ftx" in first
+    assert "171 at p < 0.05 uncorrected, where chance gives 25" in first
+    assert "of 171 predictable genes, 139 better with ftx than with imgnet" in second
+    assert "if nothing were there: 85, 95 % from 70 to 101; p = 0.002" in second

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from featurestore.errors import StudyError
-from orchestration.study import Synthetic, read_studies, read_study
+from orchestration.study import read_studies, read_study
+from orchestration.study_sections import Synthetic
 
 PLAIN = """
 name = "plain"

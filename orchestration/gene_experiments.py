@@ -1,0 +1,339 @@
+"""Experiments on genes: what identifies one, computing it, and comparing what was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from featurestore import gene_results, results, versions
+from featurestore.errors import CohortError, Reject, StoreError
+from featurestore.molecular_frames import (
+    expression_frame,
+    mutation_counts,
+    mutation_frame,
+    source_genes,
+    source_patients,
+)
+from featurestore.patient_matching import match_patients
+from featurestore.results import ExperimentKey
+from featurestore.sources.gene_sets import LUNG_DRIVERS, known_genes, read_genes
+from featurestore.tables import Experiment, MolecularSource
+from orchestration.home import Home
+from orchestration.luad_sources import (
+    EXPRESSION,
+    MUTATION,
+    cohort_files,
+    expression_source,
+    luad_section,
+    mutation_source,
+    slides_dataset,
+)
+from orchestration.registry import pointer_of
+from orchestration.resources import transaction
+from orchestration.study import Study
+from orchestration.study_sections import BASELINES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.patients import PatientCohort, PatientResult
+
+# What is held against a permutation null when genes are counted as better.
+_MAIN_METRIC = {EXPRESSION: "pearson_r", MUTATION: "auroc"}
+
+
+@dataclass(frozen=True)
+class GeneInputs:
+    """What an experiment on genes rests on, as the store is now."""
+
+    key: ExperimentKey
+    dataset_id: int
+    version_ids: dict[str, int]
+    source: MolecularSource
+    genes: tuple[str, ...]
+    rejects: tuple[Reject, ...]
+
+
+def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneInputs:
+    """Collect data set, model versions, table, genes and settings of an experiment.
+
+    Raises
+    ------
+    StoreError
+        If something it rests on was not materialised yet.
+    CohortError
+        If no gene is left.
+    """
+    luad = luad_section(study)
+    dataset = slides_dataset(home, session, study)
+    find = expression_source if task == EXPRESSION else mutation_source
+    source = find(home, session, study)
+    genes, rejects = _genes(home, session, study, task, source.source_id)
+    if not genes:
+        raise CohortError(
+            f"study {study.name!r}: no gene of the {task} task is in {source.name}; first: "
+            f"{rejects[0].item if rejects else 'none was asked for'}"
+        )
+    version_ids, digests = {}, {}
+    for entry in study.encoders:
+        version_ids[entry.name] = pointer_of(session, study, entry.name).model_version_id
+        digests[entry.name] = versions.load(session, version_ids[entry.name]).sha256
+    settings: dict[str, Any] = {
+        "n_folds": luad.folds,
+        "n_repeats": luad.repeats,
+        "seed": study.seed,
+        "group": luad.group,
+        "source": source.digest,
+        "genes": list(genes),
+    }
+    if task == EXPRESSION:
+        settings["n_permutations"] = luad.n_permutations
+    key = ExperimentKey(
+        study=study.name,
+        task=task,
+        dataset_digest=dataset.digest,
+        encoders=digests,
+        settings=settings,
+    )
+    return GeneInputs(key, dataset.dataset_id, version_ids, source, genes, rejects)
+
+
+def _genes(
+    home: Home, session: Session, study: Study, task: str, source_id: int
+) -> tuple[tuple[str, ...], tuple[Reject, ...]]:
+    luad = luad_section(study)
+    files = cohort_files(home, luad)
+    wanted = files.genes if task == EXPRESSION else files.mutated_genes
+    known = source_genes(session, source_id)
+    if wanted is None:
+        names = known if task == EXPRESSION else LUNG_DRIVERS
+    elif isinstance(wanted, Path):
+        names = read_genes(wanted, luad.gene_sets if task == EXPRESSION else None).symbols
+    else:
+        names = wanted
+    genes, rejects = known_genes(names, known, f"the {task} table")
+    if task == MUTATION and genes:
+        most = mutation_counts(session, source_id, genes)["symbol"].head(luad.top_mutated)
+        genes = tuple(most)
+    return genes, rejects
+
+
+def score_genes(
+    home: Home,
+    study: Study,
+    task: str,
+    *,
+    run_id: str | None,
+    on_progress: Callable[[str, int, int], None],
+) -> tuple[int, bool]:
+    """Cross-validate every encoder on the study's patients; known results are kept.
+
+    Returns
+    -------
+    (int, bool)
+        The ``experiment_id``, and whether it was computed now.
+
+    Raises
+    ------
+    LeakageError, StoreError, CohortError
+        If the question must not or cannot be answered; see :mod:`analysis.cohort`.
+    """
+    with Session(home.engine) as session:
+        inputs = gene_inputs(home, session, study, task)
+        known = results.find_experiment(session, inputs.key)
+        if known is not None:
+            return known, False
+        cohort, rejects = _cohort(session, study, task, inputs)
+    result, predictable = _evaluate(cohort, inputs, task, on_progress)
+    counts = _better_counts(cohort, result, predictable, on_progress)
+    with transaction(home) as session:
+        everything = [*inputs.rejects, *rejects, *result.rejects]
+        results_ledger(session, study.name, everything, run_id)
+        experiment_id = results.write_experiment(
+            session,
+            inputs.key,
+            version_ids=inputs.version_ids,
+            n_not_converged=result.n_not_converged,
+            classes=(),
+            leakage_checked=result.leakage_checked,
+            leakage_note=result.leakage_note,
+            run_id=run_id,
+        )
+        results.write_scores(session, experiment_id, inputs.version_ids, result.scores)
+        _write_predictions(session, experiment_id, inputs, cohort, result)
+        if predictable is not None:
+            gene_results.write_predictability(
+                session,
+                experiment_id,
+                inputs.version_ids,
+                predictable,
+                n_permutations=inputs.key.settings["n_permutations"],
+            )
+        gene_results.write_better_counts(session, experiment_id, counts)
+    return experiment_id, True
+
+
+def results_ledger(session: Session, study: str, rejects: list[Reject], run_id: str | None) -> None:
+    """Enter what an experiment left out into the ledger."""
+    from featurestore.ledger import record_rejects
+
+    record_rejects(session, study, rejects, run_id=run_id)
+
+
+def _cohort(
+    session: Session, study: Study, task: str, inputs: GeneInputs
+) -> tuple[PatientCohort, tuple[Reject, ...]]:
+    from analysis.cohort import Pooled, load_patient_cohort, pooled_patients
+
+    pooled = Pooled(study.name, inputs.dataset_id, inputs.version_ids)
+    tissue = pooled_patients(session, pooled)
+    known = source_patients(session, inputs.source.source_id)
+    matched = match_patients(tissue, {task: known})
+    frame = expression_frame if task == EXPRESSION else mutation_frame
+    targets = frame(
+        session, inputs.source.source_id, patients=matched.patients, symbols=inputs.genes
+    )
+    by_site = luad_section(study).group == "site"
+    return load_patient_cohort(session, pooled, targets, by_site=by_site), matched.rejects
+
+
+def _evaluate(
+    cohort: PatientCohort,
+    inputs: GeneInputs,
+    task: str,
+    on_progress: Callable[[str, int, int], None],
+) -> tuple[PatientResult, pd.DataFrame | None]:
+    from analysis.expression import ExpressionSettings, evaluate_expression
+    from analysis.mutation import MutationSettings, evaluate_mutation
+    from analysis.predictable import predictability_test
+
+    shared = {name: inputs.key.settings[name] for name in ("n_folds", "n_repeats", "seed")}
+    if task == MUTATION:
+        settings = MutationSettings(**shared)
+        report = _reporter(on_progress, "mutation: cross-validate")
+        return evaluate_mutation(cohort, settings, on_progress=report), None
+    expression = ExpressionSettings(**shared)
+    report = _reporter(on_progress, "expression: cross-validate")
+    result = evaluate_expression(cohort, expression, on_progress=report)
+    test = predictability_test(
+        cohort,
+        result,
+        expression,
+        n_permutations=inputs.key.settings["n_permutations"],
+        n_repeats=min(2, expression.n_repeats),
+        on_progress=_reporter(on_progress, "expression: permute"),
+    )
+    return result, test.table
+
+
+def _reporter(
+    on_progress: Callable[[str, int, int], None], what: str
+) -> Callable[[int, int], None]:
+    return lambda done, total: on_progress(what, done, total)
+
+
+def _better_counts(
+    cohort: PatientCohort,
+    result: PatientResult,
+    predictable: pd.DataFrame | None,
+    on_progress: Callable[[str, int, int], None],
+) -> pd.DataFrame:
+    """Of n genes m better, for each pair of encoders, over all genes and the predictable ones."""
+    import pandas as pd
+
+    from analysis.encoder_swap import count_better
+
+    rows = []
+    pairs = [pair for pair in combinations(result.predictions, 2) if set(pair) - set(BASELINES)]
+    for n_done, (encoder_a, encoder_b) in enumerate(pairs, 1):
+        chosen = {"all": list(result.targets)}
+        if predictable is not None:
+            found = predictable[
+                predictable["encoder"].isin([encoder_a, encoder_b]) & (predictable["q"] < 0.05)
+            ]
+            chosen["predictable"] = [t for t in result.targets if t in set(found["target"])]
+        for genes, targets in chosen.items():
+            if targets:
+                counted = count_better(cohort, result, encoder_a, encoder_b, genes=targets)
+                rows.append(
+                    {
+                        "encoder_a": encoder_a,
+                        "encoder_b": encoder_b,
+                        "genes": genes,
+                        **{
+                            name: getattr(counted, name) for name in gene_results.BETTER_COLUMNS[4:]
+                        },
+                    }
+                )
+        on_progress(f"{result.task}: exchange encoders", n_done, len(pairs))
+    return pd.DataFrame(rows, columns=gene_results.BETTER_COLUMNS[1:])
+
+
+def _write_predictions(
+    session: Session,
+    experiment_id: int,
+    inputs: GeneInputs,
+    cohort: PatientCohort,
+    result: PatientResult,
+) -> None:
+    observed = cohort.targets[list(result.targets)].to_numpy(dtype=float)
+    for encoder, version_id in inputs.version_ids.items():
+        predictions = gene_results.GenePredictions(
+            patient_ids=cohort.patient_ids,
+            targets=result.targets,
+            observed=observed,
+            folds=result.folds,
+            predicted=result.predictions[encoder],
+        )
+        gene_results.write_gene_predictions(session, experiment_id, version_id, predictions)
+
+
+def compare_genes(home: Home, study: Study, task: str) -> tuple[int, pd.DataFrame]:
+    """Compare every pair of encoders gene by gene and let the study show the result.
+
+    Returns
+    -------
+    (int, pandas.DataFrame)
+        The ``experiment_id`` and its comparisons, with q-values over the genes.
+
+    Raises
+    ------
+    StoreError
+        If the scores of the study as it is now were not computed yet.
+    """
+    from analysis.compare import compare_encoders
+    from analysis.predictable import q_values
+
+    with transaction(home) as session:
+        key = gene_inputs(home, session, study, task).key
+        experiment_id = results.find_experiment(session, key)
+        if experiment_id is None:
+            raise StoreError(
+                f"study {study.name!r} was not scored as it is now: "
+                f"materialise {study.name}/{task}_scores first"
+            )
+        experiment = session.get_one(Experiment, experiment_id)
+        comparisons = compare_encoders(
+            results.scores_frame(session, experiment_id),
+            n_folds=experiment.n_folds,
+            n_repeats=experiment.n_repeats,
+            leakage_checked=experiment.leakage_checked,
+            leakage_note=experiment.leakage_note,
+            task=task,
+        )
+        comparisons["q_corrected"] = comparisons.groupby(["metric", "encoder_a", "encoder_b"])[
+            "p_corrected"
+        ].transform(lambda p: q_values(p.to_numpy()))
+        results.write_comparisons(session, experiment_id, comparisons)
+        results.make_current(session, key)
+    return experiment_id, comparisons
+
+
+def main_metric(task: str) -> str:
+    """The metric by which a gene counts as better predicted."""
+    return _MAIN_METRIC[task]

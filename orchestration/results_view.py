@@ -1,0 +1,166 @@
+"""What results look like in a terminal: the paper's three tables, and its sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestration.study_sections import BASELINES
+
+_SHARES = {"accuracy", "balanced_accuracy", "recall"}
+_METRIC_ORDER = ["accuracy", "balanced_accuracy", "macro_auroc"]
+_GENE_METRIC = {"expression": "pearson_r", "mutation": "auroc"}
+# A baseline within two points of a network: the network has added next to nothing.
+_AS_GOOD = 0.02
+_N_GENES = 15
+
+
+def results_view(
+    comparisons: pd.DataFrame, better: pd.DataFrame, predictable: pd.DataFrame
+) -> RenderableType:
+    """Everything that a study shows: tissue first, then expression and mutation.
+
+    Parameters
+    ----------
+    comparisons : DataFrame
+        As :func:`featurestore.results.comparisons_frame` gives it.
+    better, predictable : DataFrame
+        As :mod:`featurestore.gene_results` gives them; empty for a study without genes.
+    """
+    parts: list[RenderableType] = []
+    tissue = comparisons[comparisons["task"] == "tissue"]
+    if not tissue.empty:
+        parts.append(tissue_view(tissue))
+    for task in _GENE_METRIC:
+        rows = comparisons[comparisons["task"] == task]
+        if not rows.empty:
+            of_task = [frame[frame["task"] == task] for frame in (better, predictable)]
+            parts.append(gene_view(task, rows, *of_task))
+    return Group(*parts)
+
+
+def tissue_view(comparisons: pd.DataFrame) -> RenderableType:
+    """Comparisons over all classes, then those of the first pair a class.
+
+    The corrected p-value stands first; the naive one beside it is the paper's.
+    """
+    overall = comparisons[comparisons["target"] == "all"].copy()
+    rank = {metric: position for position, metric in enumerate(_METRIC_ORDER)}
+    overall["_rank"] = overall["metric"].map(rank).fillna(len(rank))
+    overall = overall.sort_values("_rank", kind="stable")
+    parts: list[RenderableType] = [_comparisons("Encoders compared", overall, "metric")]
+    first = comparisons.iloc[0]
+    per_class = comparisons[_is_pair(comparisons, first) & (comparisons["target"] != "all")]
+    if not per_class.empty:
+        title = f"Recall of each class: {first['encoder_a']} → {first['encoder_b']}"
+        parts.append(_comparisons(title, per_class, "target"))
+    parts += [Text(warning, style="bold yellow") for warning in colour_warnings(comparisons)]
+    return Group(*parts, *_leakage_notes(comparisons))
+
+
+def gene_view(
+    task: str, comparisons: pd.DataFrame, better: pd.DataFrame, predictable: pd.DataFrame
+) -> RenderableType:
+    """The sentences of a task on genes, and the genes that differ most between the first pair."""
+    first = comparisons.iloc[0]
+    shown = comparisons[_is_pair(comparisons, first)]
+    shown = shown[shown["metric"] == _GENE_METRIC[task]].sort_values("p_corrected", kind="stable")
+    metric = _GENE_METRIC[task]
+    title = f"{task.capitalize()}: {first['encoder_a']} → {first['encoder_b']}, {metric}"
+    if len(shown) > _N_GENES:
+        title += f" (the {_N_GENES} of {len(shown)} genes that differ most)"
+    return Group(
+        Text(""),
+        *map(Text, gene_sentences(task, better, predictable)),
+        _comparisons(title, shown.head(_N_GENES), "target"),
+        *_leakage_notes(comparisons),
+    )
+
+
+def gene_sentences(task: str, better: pd.DataFrame, predictable: pd.DataFrame) -> list[str]:
+    """The paper's sentences, each with what chance would give."""
+    sentences = [
+        f"{task}: {row['n_predictable']} of {row['n_genes']} genes are predictable with "
+        f"{row['encoder']} (q < 0.05; {row['n_uncorrected']} at p < 0.05 uncorrected, where chance "
+        f"gives {0.05 * row['n_genes']:.0f})"
+        for row in predictable.to_dict(orient="records")
+    ]
+    sentences += [
+        f"{task}: of {row['n_genes']} {'predictable ' if row['genes'] == 'predictable' else ''}"
+        f"genes, {row['n_better_b']} better with {row['encoder_b']} than with {row['encoder_a']} "
+        f"(if nothing were there: {row['null_median']:.0f}, 95 % from {row['null_low']:.0f} to "
+        f"{row['null_high']:.0f}; p = {p_value(row['p_swap'])})"
+        for row in better.to_dict(orient="records")
+        if row["encoder_b"] not in BASELINES
+    ]
+    return sentences
+
+
+def colour_warnings(comparisons: pd.DataFrame) -> list[str]:
+    """What to say where colour alone does about as well as a network, or better.
+
+    The labels may then follow the stain or the scanner rather than the tissue.
+    """
+    rows = comparisons[
+        (comparisons["target"] == "all")
+        & (comparisons["metric"] == "accuracy")
+        & ~comparisons["encoder_a"].isin(BASELINES)
+        & comparisons["encoder_b"].isin(BASELINES)
+        & (comparisons["difference"] > -_AS_GOOD)
+    ]
+    return [
+        f"colour alone does as well as {row['encoder_a']}: {row['encoder_b']} reaches "
+        f"{100 * row['mean_b']:.1f} % against {100 * row['mean_a']:.1f} %; these labels may follow "
+        "stain or scanner"
+        for row in rows.to_dict(orient="records")
+    ]
+
+
+def p_value(p: float) -> str:
+    """A p-value with two significant digits."""
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
+
+
+def _is_pair(comparisons: pd.DataFrame, first: pd.Series[Any]) -> pd.Series[bool]:
+    same_a: pd.Series[bool] = comparisons["encoder_a"] == first["encoder_a"]
+    same_b: pd.Series[bool] = comparisons["encoder_b"] == first["encoder_b"]
+    return same_a & same_b
+
+
+def _leakage_notes(comparisons: pd.DataFrame) -> list[Text]:
+    checked = bool(comparisons["leakage_checked"].all())
+    notes = [note for note in comparisons["leakage_note"].unique() if note]
+    return [Text(f"leakage_checked = {checked}: {note}", style="dim") for note in notes]
+
+
+def _comparisons(title: str, rows: pd.DataFrame, key: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in (key, "a", "b"):
+        table.add_column(name)
+    has_q = rows["q_corrected"].notna().any()
+    numbers = ["mean a", "mean b", "difference", "95 % CI", "p corrected"]
+    for name in [*numbers, *(["q"] if has_q else []), "p naive", "splits"]:
+        table.add_column(name, justify="right")
+    for row in rows.to_dict(orient="records"):
+        scale, unit = (100, " %") if row["metric"] in _SHARES else (1, "")
+        digits = 2 if scale == 100 else 4
+        decisive = row["q_corrected"] if has_q else row["p_corrected"]
+        style = "bold green" if decisive < 0.05 else ""
+        table.add_row(
+            str(row[key]),
+            row["encoder_a"],
+            row["encoder_b"],
+            f"{scale * row['mean_a']:.{digits}f}{unit}",
+            f"{scale * row['mean_b']:.{digits}f}{unit}",
+            f"{scale * row['difference']:+.{digits}f}",
+            f"{scale * row['ci_low']:+.{digits}f} … {scale * row['ci_high']:+.{digits}f}",
+            Text(p_value(row["p_corrected"]), style="" if has_q else style),
+            *([Text(p_value(row["q_corrected"]), style=style)] if has_q else []),
+            Text(p_value(row["p_naive"]), style="dim"),
+            str(row["n_splits"]),
+        )
+    return table
