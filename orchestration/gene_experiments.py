@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.patients import PatientCohort, PatientResult
+    from analysis.predictable import Predictability
 
 # What is held against a permutation null when genes are counted as better.
 _MAIN_METRIC = {EXPRESSION: "pearson_r", MUTATION: "auroc"}
@@ -171,7 +172,7 @@ def score_genes(
                 session,
                 experiment_id,
                 inputs.version_ids,
-                predictable,
+                predictable.table,
                 n_permutations=inputs.key.settings["n_permutations"],
             )
         gene_results.write_better_counts(session, experiment_id, counts)
@@ -207,7 +208,7 @@ def _evaluate(
     inputs: GeneInputs,
     task: str,
     on_progress: Callable[[str, int, int], None],
-) -> tuple[PatientResult, pd.DataFrame | None]:
+) -> tuple[PatientResult, Predictability | None]:
     from analysis.expression import ExpressionSettings, evaluate_expression
     from analysis.mutation import MutationSettings, evaluate_mutation
     from analysis.predictable import predictability_test
@@ -228,7 +229,7 @@ def _evaluate(
         n_repeats=min(2, expression.n_repeats),
         on_progress=_reporter(on_progress, "expression: permute"),
     )
-    return result, test.table
+    return result, test
 
 
 def _reporter(
@@ -240,23 +241,22 @@ def _reporter(
 def _better_counts(
     cohort: PatientCohort,
     result: PatientResult,
-    predictable: pd.DataFrame | None,
+    predictable: Predictability | None,
     on_progress: Callable[[str, int, int], None],
 ) -> pd.DataFrame:
     """Of n genes m better, for each pair of encoders, over all genes and the predictable ones."""
     import pandas as pd
 
     from analysis.encoder_swap import count_better
+    from analysis.predictable import predictable_with_either
 
     rows = []
     pairs = [pair for pair in combinations(result.predictions, 2) if set(pair) - set(BASELINES)]
     for n_done, (encoder_a, encoder_b) in enumerate(pairs, 1):
         chosen = {"all": list(result.targets)}
         if predictable is not None:
-            found = predictable[
-                predictable["encoder"].isin([encoder_a, encoder_b]) & (predictable["q"] < 0.05)
-            ]
-            chosen["predictable"] = [t for t in result.targets if t in set(found["target"])]
+            found = set(predictable_with_either(predictable, encoder_a, encoder_b))
+            chosen["predictable"] = [gene for gene in result.targets if gene in found]
         for genes, targets in chosen.items():
             if targets:
                 counted = count_better(cohort, result, encoder_a, encoder_b, genes=targets)

@@ -54,9 +54,17 @@ def prepare_instance(home: Home) -> dict[str, str]:
 
 @contextmanager
 def open_instance(home: Home) -> Iterator[dg.DagsterInstance]:
-    """Dagster's instance on this home, for the length of a block."""
+    """Dagster's instance on this home, for the length of a block.
+
+    Dagster finds its settings through the environment, which is left as it was.
+    """
     import dagster as dg
 
+    before = dict(os.environ)
     os.environ.update(prepare_instance(home))
-    with dg.DagsterInstance.get() as instance:
-        yield instance
+    try:
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,10 @@ from featurestore.embedded import EmbeddedPostgres
 from featurestore.engine import connect
 
 REPOSITORY = Path(__file__).parents[1]
+
+# Machines are shared and noisy: how long an example takes says nothing about the code.
+settings.register_profile("ffpe", deadline=None)
+settings.load_profile("ffpe")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,8 +189,6 @@ def test_a_tile_that_vanishes_after_ingest_is_a_ledger_row(home: Home, small_fol
     Image.new("RGB", (40, 40), "red").save(path)
     content = path.read_bytes()
     path.write_bytes(content + b"\0" * (len(other) - len(content)))
-    import os
-
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     run(home, study)
     with Session(home.engine) as session:
@@ -247,3 +246,10 @@ def test_patients_are_kept_whole_where_they_are_known(home: Home, small_folder: 
         ).all()
     assert len(sides) == 2 * 6
     assert all(n_folds == 1 for *_, n_folds in sides)
+
+
+def test_a_run_leaves_the_environment_as_it_was(home: Home) -> None:
+    before = dict(os.environ)
+    with open_instance(home):
+        assert os.environ["DAGSTER_HOME"] == str(home.dagster)
+    assert dict(os.environ) == before

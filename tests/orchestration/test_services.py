@@ -237,13 +237,20 @@ def test_the_roles_of_the_compose_file_as_processes(
             until(lambda: ffpe(environment, "serve", "daemon", "--check").returncode == 0)
         finally:
             for process in running:
-                family = psutil.Process(process.pid).children(recursive=True)
-                process.terminate()
-                process.wait(timeout=30)
-                psutil.wait_procs(family, timeout=10)
+                end(process)
         assert not (home / "postgres").exists(), "the embedded Postgres must not be started"
         settings = (home / "dagster" / "dagster.yaml").read_text()
         assert "s3cret" not in settings
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a role and its children to stop; insist after a while, as a container engine does."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=30)
+    for survivor in alive:
+        survivor.kill()
+    process.wait(timeout=30)
 
 
 def until(ready: Callable[[], bool], seconds: float = 90) -> None:
