@@ -1,4 +1,4 @@
-"""Results of genes: predictions by patient, predictability, and how many are better.
+"""Results of genes, and one view on everything that is known of a patient.
 
 A study of genes asks hundreds of questions at once, so comparisons get a q-value, and the
 paper's sentences ("of n genes, m better") get a table with what chance would give.
@@ -16,6 +16,46 @@ revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+
+
+_VIEW = (
+    """
+    CREATE VIEW patient_genes AS
+    SELECT patients.patient_id,
+           patients.tissue_source_site,
+           model_versions.model_version_id,
+           model_versions.network,
+           model_versions.trained_on,
+           patient_features.embedding AS features,
+           patient_features.n_tiles,
+           patient_features.n_slides,
+           genes.symbol AS gene,
+           expression.value AS expression,
+           mutation_status.mutated,
+           patient_features.dataset_id,
+           expression.source_id AS expression_source_id,
+           mutation_status.source_id AS mutation_source_id
+      FROM patient_features
+      JOIN patients USING (patient_id)
+      JOIN model_versions USING (model_version_id)
+     CROSS JOIN genes
+      LEFT JOIN expression
+             ON expression.gene_id = genes.gene_id
+            AND expression.patient_number = patients.patient_number
+      LEFT JOIN mutation_status
+             ON mutation_status.gene = genes.symbol
+            AND mutation_status.patient_id = patients.patient_id
+    """,
+    "COMMENT ON VIEW patient_genes IS"
+    " 'Patients with their features and any gene''s expression and mutation'",
+    "COMMENT ON COLUMN patient_genes.features IS 'Mean over the patient''s tiles'",
+    "COMMENT ON COLUMN patient_genes.n_tiles IS 'Tiles that were pooled'",
+    "COMMENT ON COLUMN patient_genes.n_slides IS 'Slides (or images) that they come from'",
+    "COMMENT ON COLUMN patient_genes.expression IS"
+    " 'log2(x + 1) of the table''s unit; NULL where not measured'",
+    "COMMENT ON COLUMN patient_genes.mutated IS"
+    " 'At least one non-silent variant; NULL where not sequenced'",
+)
 
 
 def upgrade() -> None:
@@ -186,9 +226,12 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("ck_comparisons_q_corrected_range"), "comparisons", "q_corrected BETWEEN 0 AND 1"
     )
+    for statement in _VIEW:
+        op.execute(statement)
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW patient_genes")
     op.drop_column("comparisons", "q_corrected")
     op.drop_table("predictability")
     op.drop_table("cv_gene_predictions")

@@ -164,7 +164,7 @@ def test_one_statement_joins_expression_and_mutation(
     ]
 
 
-@pytest.mark.parametrize("name", ["gene_expression", "mutation_status"])
+@pytest.mark.parametrize("name", ["gene_expression", "mutation_status", "patient_genes"])
 def test_a_view_is_what_its_file_says(session: Session, name: str) -> None:
     def described() -> list:
         query = text(
@@ -175,7 +175,7 @@ def test_a_view_is_what_its_file_says(session: Session, name: str) -> None:
         return list(session.execute(query, {"n": name}).one())
 
     migrated = described()
-    session.execute(text(f"DROP VIEW {name}"))
+    session.execute(text(f"DROP VIEW {name} CASCADE"))
     session.connection().exec_driver_sql((VIEWS / f"{name}.sql").read_text().replace("%", "%%"))
     assert described() == migrated
     assert migrated[1]
