@@ -33,7 +33,7 @@ class ModelVersion:
     Attributes
     ----------
     network : str
-        timm name of the network, or ``colour.*`` for the baselines without one.
+        timm name of the network, or ``colour.*`` and ``clinical.*`` for baselines without one.
     network_options : mapping
         What was changed of the network's definition, e.g. ``{"bn_eps": 1e-3}``.
     weights_sha256 : str or None

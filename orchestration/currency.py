@@ -30,6 +30,7 @@ from orchestration.luad_sources import (
     slides_dataset,
 )
 from orchestration.naming import (
+    CLINICAL_TABLE,
     EMBEDDINGS,
     EXPRESSION_TABLE,
     FINETUNE_TILES,
@@ -44,7 +45,7 @@ from orchestration.naming import (
 )
 from orchestration.registry import dataset_of, pointer_of, recipe_sha256, weights_present
 from orchestration.study import Study
-from orchestration.study_sections import EncoderEntry, TileSource
+from orchestration.study_sections import CLINICAL, EncoderEntry, TileSource
 from orchestration.tile_sources import fingerprint, folder_of
 
 
@@ -63,8 +64,7 @@ def stale_sources(home: Home, study: Study) -> list[str]:
             if MUTATION in gene_tasks(study):
                 wanted[MUTATION_TABLE] = lambda: mutation_source(home, session, study)
             if study.luad.clinical is not None:
-                tables = (mutation_source, clinical_source)
-                wanted[MUTATION_TABLE] = lambda: [t(home, session, study) for t in tables]
+                wanted[CLINICAL_TABLE] = lambda: _clinical_known(home, session, study)
         # A source that cannot even be listed is read again: that says what is wrong with it,
         # or draws it where it is synthetic.
         return [name for name, look in wanted.items() if not _succeeds(look)]
@@ -75,6 +75,11 @@ def _read_before(home: Home, session: Session, source: TileSource) -> Dataset:
     if dataset is None:
         raise StoreError("not read yet")
     return dataset
+
+
+def _clinical_known(home: Home, session: Session, study: Study) -> None:
+    clinical_source(home, session, study)
+    pointer_of(session, study, CLINICAL)
 
 
 def _succeeds(look: Callable[[], object]) -> bool:

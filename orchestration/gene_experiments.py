@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,12 @@ from featurestore.patient_matching import match_patients
 from featurestore.results import ExperimentKey
 from featurestore.sources.gene_sets import LUNG_DRIVERS, known_genes, read_genes
 from featurestore.tables import Experiment, MolecularSource
+from orchestration.clinical_baseline import CLINICAL, clinical_features
 from orchestration.home import Home
 from orchestration.luad_sources import (
     EXPRESSION,
     MUTATION,
+    clinical_source,
     cohort_files,
     expression_source,
     luad_section,
@@ -80,10 +82,13 @@ def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneIn
             f"study {study.name!r}: no gene of the {task} task is in {source.name}; first: "
             f"{rejects[0].item if rejects else 'none was asked for'}"
         )
+    names = [entry.name for entry in study.encoders]
+    # The clinical table is a baseline like colour, where the study has one.
+    names += [] if luad.clinical is None else [CLINICAL]
     version_ids, digests = {}, {}
-    for entry in study.encoders:
-        version_ids[entry.name] = pointer_of(session, study, entry.name).model_version_id
-        digests[entry.name] = versions.load(session, version_ids[entry.name]).sha256
+    for name in names:
+        version_ids[name] = pointer_of(session, study, name).model_version_id
+        digests[name] = versions.load(session, version_ids[name]).sha256
     settings: dict[str, Any] = {
         "n_folds": luad.folds,
         "n_repeats": luad.repeats,
@@ -149,7 +154,7 @@ def score_genes(
         known = results.find_experiment(session, inputs.key)
         if known is not None:
             return known, False
-        cohort, rejects = _cohort(session, study, task, inputs)
+        cohort, rejects = _cohort(home, session, study, task, inputs)
     result, predictable = _evaluate(cohort, inputs, task, on_progress)
     counts = _better_counts(cohort, result, predictable, on_progress)
     with transaction(home) as session:
@@ -187,11 +192,12 @@ def results_ledger(session: Session, study: str, rejects: list[Reject], run_id: 
 
 
 def _cohort(
-    session: Session, study: Study, task: str, inputs: GeneInputs
+    home: Home, session: Session, study: Study, task: str, inputs: GeneInputs
 ) -> tuple[PatientCohort, tuple[Reject, ...]]:
     from analysis.cohort import Pooled, load_patient_cohort, pooled_patients
 
-    pooled = Pooled(study.name, inputs.dataset_id, inputs.version_ids)
+    encoders = {name: key for name, key in inputs.version_ids.items() if name != CLINICAL}
+    pooled = Pooled(study.name, inputs.dataset_id, encoders)
     tissue = pooled_patients(session, pooled)
     known = source_patients(session, inputs.source.source_id)
     matched = match_patients(tissue, {task: known})
@@ -200,7 +206,12 @@ def _cohort(
         session, inputs.source.source_id, patients=matched.patients, symbols=inputs.genes
     )
     by_site = luad_section(study).group == "site"
-    return load_patient_cohort(session, pooled, targets, by_site=by_site), matched.rejects
+    cohort = load_patient_cohort(session, pooled, targets, by_site=by_site)
+    if CLINICAL in inputs.version_ids:
+        source = clinical_source(home, session, study)
+        matrix, _ = clinical_features(session, source, matched.patients)
+        cohort = replace(cohort, features={**cohort.features, CLINICAL: matrix})
+    return cohort, matched.rejects
 
 
 def _evaluate(
@@ -251,7 +262,9 @@ def _better_counts(
     from analysis.predictable import predictable_with_either
 
     rows = []
-    pairs = [pair for pair in combinations(result.predictions, 2) if set(pair) - set(BASELINES)]
+    pairs = [
+        pair for pair in combinations(result.predictions, 2) if set(pair) - {*BASELINES, CLINICAL}
+    ]
     for n_done, (encoder_a, encoder_b) in enumerate(pairs, 1):
         chosen = {"all": list(result.targets)}
         if predictable is not None:

@@ -19,7 +19,7 @@ from featurestore.sources.slide_files import find_slides
 from featurestore.sources.tiling import SlideTiles, TilingSettings
 from featurestore.tables import Dataset, MolecularSource
 from orchestration.home import Home
-from orchestration.naming import EXPRESSION_TABLE, MUTATION_TABLE, SLIDE_TILES
+from orchestration.naming import CLINICAL_TABLE, EXPRESSION_TABLE, MUTATION_TABLE, SLIDE_TILES
 from orchestration.study import Study
 from orchestration.study_sections import Luad, SyntheticCohort
 
@@ -188,7 +188,7 @@ def clinical_source(home: Home, session: Session, study: Study) -> MolecularSour
     """The stored clinical table, as the file is now (see :func:`slides_dataset`)."""
     path = _required(cohort_files(home, luad_section(study)).clinical, "clinical")
     found = find_source(session, path, clinical_listing(path), kind="clinical")
-    return _stored(found, path, f"{study.name}/clinical_table")
+    return _stored(found, path, f"{study.name}/{CLINICAL_TABLE}")
 
 
 def _required(path: Path | None, key: str) -> Path:

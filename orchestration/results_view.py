@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.study_sections import BASELINES
+from orchestration.study_sections import BASELINES, CLINICAL
 
 _SHARES = {"accuracy", "balanced_accuracy", "recall"}
 _METRIC_ORDER = ["accuracy", "balanced_accuracy", "macro_auroc"]
@@ -95,7 +95,7 @@ def gene_sentences(task: str, better: pd.DataFrame, predictable: pd.DataFrame) -
         f"(if nothing were there: {row['null_median']:.0f}, 95 % from {row['null_low']:.0f} to "
         f"{row['null_high']:.0f}; p = {p_value(row['p_swap'])})"
         for row in better.to_dict(orient="records")
-        if row["encoder_b"] not in BASELINES
+        if row["encoder_b"] not in {*BASELINES, CLINICAL}
     ]
     return sentences
 

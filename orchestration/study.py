@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 from featurestore.errors import StudyError
 from orchestration.study_sections import (
     BASELINES,
+    CLINICAL,
     FOLDER_KEY,
     EncoderEntry,
     Finetune,
@@ -66,7 +67,9 @@ class Study(Section):
         if not entries:
             raise ValueError("a study needs at least one [[encoders]] entry")
         names = [entry.name for entry in entries]
-        twice = sorted({name for name in names if names.count(name) > 1 or name in BASELINES})
+        twice = sorted(
+            {name for name in names if names.count(name) > 1 or name in {*BASELINES, CLINICAL}}
+        )
         if twice:
             raise ValueError(f"encoder name(s) taken twice or reserved: {', '.join(twice)}")
         baselines = (EncoderEntry(name=n, network=network) for n, network in BASELINES.items())

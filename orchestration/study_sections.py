@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 # Colour alone classifies tissue surprisingly well; no comparison is shown without it.
+CLINICAL = "clinical"
 BASELINES = {"mean-rgb": "colour.mean_rgb", "colour-histogram": "colour.histogram"}
 
 FOLDER_KEY = "study_folder"

@@ -35,7 +35,8 @@ class ModelVersionRow(Base):
         CheckConstraint("dim BETWEEN 1 AND 16000", name="dim_storable"),
         CheckConstraint("precision IN ('float32', 'bfloat16')", name="precision_known"),
         CheckConstraint(
-            "weights_sha256 IS NOT NULL OR starts_with(network, 'colour.')",
+            "weights_sha256 IS NOT NULL OR starts_with(network, 'colour.')"
+            " OR starts_with(network, 'clinical.')",
             name="network_has_weights",
         ),
         CheckConstraint(
@@ -50,7 +51,9 @@ class ModelVersionRow(Base):
     sha256: Mapped[Sha256] = mapped_column(
         unique=True, comment="SHA-256 over every column below but weights_source"
     )
-    network: Mapped[str] = mapped_column(Text, comment="timm name, or colour.* baseline")
+    network: Mapped[str] = mapped_column(
+        Text, comment="timm name, or colour.* and clinical.* baselines"
+    )
     network_options: Mapped[dict[str, Any]] = mapped_column(
         JSONB, comment="What was changed of the network's definition"
     )

@@ -203,7 +203,12 @@ def upgrade() -> None:
             nullable=False,
             comment="SHA-256 over every column below but weights_source",
         ),
-        sa.Column("network", sa.Text(), nullable=False, comment="timm name, or colour.* baseline"),
+        sa.Column(
+            "network",
+            sa.Text(),
+            nullable=False,
+            comment="timm name, or colour.* and clinical.* baselines",
+        ),
         sa.Column(
             "network_options",
             postgresql.JSONB(astext_type=sa.Text()),
@@ -289,7 +294,8 @@ def upgrade() -> None:
             "sha256 ~ '^[0-9a-f]{64}$'", name=op.f("ck_model_versions_sha256_is_hex")
         ),
         sa.CheckConstraint(
-            "weights_sha256 IS NOT NULL OR starts_with(network, 'colour.')",
+            "weights_sha256 IS NOT NULL OR starts_with(network, 'colour.')"
+            " OR starts_with(network, 'clinical.')",
             name=op.f("ck_model_versions_network_has_weights"),
         ),
         sa.CheckConstraint(

@@ -14,6 +14,7 @@ from orchestration.luad_sources import EXPRESSION, MUTATION, gene_tasks
 from orchestration.metadata import stored, table
 from orchestration.naming import (
     ANALYSIS,
+    CLINICAL_TABLE,
     EXPRESSION_COMPARISON,
     EXPRESSION_SCORES,
     EXPRESSION_TABLE,
@@ -48,6 +49,7 @@ def _scores(study: Study, task: str) -> dg.AssetsDefinition:
         key=asset_key(study, name),
         deps=[
             asset_key(study, source),
+            *_clinical_dep(study),
             dg.AssetDep(
                 asset_key(study, PATIENT_FEATURES), partition_mapping=dg.AllPartitionMapping()
             ),
@@ -91,6 +93,11 @@ def _scores(study: Study, task: str) -> dg.AssetsDefinition:
         )
 
     return scores
+
+
+def _clinical_dep(study: Study) -> list[dg.AssetKey]:
+    has_table = study.luad is not None and study.luad.clinical is not None
+    return [asset_key(study, CLINICAL_TABLE)] if has_table else []
 
 
 def _predictable_counts(predictable: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from featurestore.sources.mutations import read_mutations
 from featurestore.sources.slide_files import find_slides
 from featurestore.sources.slides import inspect_slides
 from featurestore.sources.tiling import SlideTiles, tile_slides
+from orchestration.clinical_baseline import register_clinical
 from orchestration.home import Home
 from orchestration.luad_sources import (
     cohort_files,
@@ -34,6 +35,7 @@ from orchestration.luad_sources import (
 )
 from orchestration.metadata import picture_file, stored, table
 from orchestration.naming import (
+    CLINICAL_TABLE,
     EXPRESSION_TABLE,
     MUTATION_TABLE,
     SLIDE_TILES,
@@ -59,6 +61,8 @@ def luad_source_assets(study: Study) -> list[dg.AssetsDefinition]:
         assets.append(_expression_table(study, luad))
     if drawn or luad.mutations is not None:
         assets.append(_mutation_table(study, luad))
+    if luad.clinical is not None:
+        assets.append(_clinical_table(study, luad.clinical))
     return assets
 
 
@@ -210,10 +214,6 @@ def _mutation_table(study: Study, luad: Luad) -> dg.AssetsDefinition:
         read = read_mutations(files.mutations, sequenced=files.sequenced)
         with transaction(home) as session:
             written = write_mutations(session, read)
-            if files.clinical is not None:
-                clinical = read_clinical(files.clinical)
-                write_clinical(session, clinical)
-                record_rejects(session, study.name, clinical.rejects, run_id=context.run.run_id)
             record_rejects(session, study.name, read.rejects, run_id=context.run.run_id)
         return _source_result(
             written,
@@ -224,6 +224,29 @@ def _mutation_table(study: Study, luad: Luad) -> dg.AssetsDefinition:
         )
 
     return mutation_table
+
+
+def _clinical_table(study: Study, path: Path) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_key(study, CLINICAL_TABLE),
+        group_name=SOURCES,
+        code_version=code_version(study.luad),
+        description="Clinical variables by patient: the baseline that tissue has to beat",
+        kinds={"postgres"},
+        required_resource_keys={"home"},
+    )
+    def clinical_table(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        home: Home = context.resources.home
+        read = read_clinical(path)
+        with transaction(home) as session:
+            written = write_clinical(session, read)
+            register_clinical(session, study.name, written.source_id)
+            record_rejects(session, study.name, read.rejects, run_id=context.run.run_id)
+        return _source_result(
+            written, "public.clinical", layout=read.layout, n_rejects=len(read.rejects)
+        )
+
+    return clinical_table
 
 
 def _drawn_with(study: Study, luad: Luad) -> list[dg.AssetKey]:
