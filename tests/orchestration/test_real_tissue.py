@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from featurestore.results import comparisons_frame
@@ -93,3 +93,65 @@ def test_nct_crc_he_tiles_embed_with_no_reject_and_no_invented_patient(
         }
         sizes = session.execute(select(Tile.width_px, Tile.mpp).distinct()).all()
         assert [tuple(row) for row in sizes] == [(224, 0.5)]
+
+
+NINE = """
+name = "nine"
+seed = 7
+[luad]
+slides = "{data}/tcga_luad_tiles"
+mpp = 0.25
+mpp_override = {{ "*" = 0.25 }}
+expression = "{data}/tcga_luad/expression/fpkm_463cases_19578genes.csv.gz"
+unit = "FPKM"
+mutations = "{data}/tcga_luad/mutation/gdc_masked_618aliquots.maf.gz"
+clinical = "{data}/tcga_luad/clinical/luad_tcga_gdc_clinical_data_cbioportal.tsv"
+genes = ["CD8A", "CD3D", "NO_SUCH_GENE"]
+folds = 3
+repeats = 2
+n_permutations = 20
+[[encoders]]
+name = "imgnet-2048"
+input_px = 72
+"""
+
+
+def test_nine_real_patients_from_regions_to_genes(
+    home: Home, shared_data: Path, tmp_path: Path
+) -> None:
+    from orchestration.study import read_study
+
+    (tmp_path / "nine.toml").write_text(NINE.format(data=shared_data))
+    study = read_study(tmp_path / "nine.toml")
+    run(home, study, groups=(SOURCES, MODELS, FEATURES))
+    with Session(home.engine) as session:
+        rows = session.execute(
+            text(
+                """
+                SELECT patient_id, n_tiles, vector_dims(features) AS n_features, expression,
+                       (SELECT mutated FROM mutation_status AS m
+                         WHERE m.patient_id = p.patient_id AND m.gene = 'TP53') AS tp53
+                  FROM patient_genes AS p
+                 WHERE gene = 'CD8A' AND network = 'legacy_xception'
+                """
+            )
+        ).all()
+        assert len(rows) == 9
+        assert {row.n_features for row in rows} == {2048}
+        assert all(row.n_tiles > 0 and row.expression > 0 for row in rows)
+        assert sum(bool(row.tp53) for row in rows) == 4
+        lost = session.scalars(select(RejectRow).where(RejectRow.stage == "tile")).all()
+        assert len(lost) == 6
+        assert all("smaller than one tile" in row.reason for row in lost)
+
+    # Nine patients are too few for a mutation: every gene is refused by name, and nothing is left.
+    expression_only = study.model_copy(
+        update={"luad": study.luad.model_copy(update={"mutations": None})}  # type: ignore[union-attr]
+    )
+    run(home, expression_only)
+    with Session(home.engine) as session:
+        found = comparisons_frame(session, "nine")
+        assert set(found["target"]) == {"CD8A", "CD3D"}
+        assert "clinical" in set(found["encoder_b"])
+        unknown = session.scalars(select(RejectRow).where(RejectRow.item == "NO_SUCH_GENE")).all()
+        assert unknown
