@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from featurestore import gene_results, results, versions
 from featurestore.errors import CohortError, Reject, StoreError
+from featurestore.ledger import record_rejects
 from featurestore.molecular_frames import (
     expression_frame,
     mutation_counts,
@@ -149,6 +149,8 @@ def score_genes(
     LeakageError, StoreError, CohortError
         If the question must not or cannot be answered; see :mod:`analysis.cohort`.
     """
+    from analysis.better_genes import better_genes
+
     with Session(home.engine) as session:
         inputs = gene_inputs(home, session, study, task)
         known = results.find_experiment(session, inputs.key)
@@ -156,10 +158,16 @@ def score_genes(
             return known, False
         cohort, rejects = _cohort(home, session, study, task, inputs)
     result, predictable = _evaluate(cohort, inputs, task, on_progress)
-    counts = _better_counts(cohort, result, predictable, on_progress)
+    counts = better_genes(
+        cohort,
+        result,
+        predictability=predictable,
+        baselines={*BASELINES, CLINICAL},
+        on_progress=_reporter(on_progress, f"{task}: exchange encoders"),
+    )
     with transaction(home) as session:
         everything = [*inputs.rejects, *rejects, *result.rejects]
-        results_ledger(session, study.name, everything, run_id)
+        record_rejects(session, study.name, everything, run_id=run_id)
         experiment_id = results.write_experiment(
             session,
             inputs.key,
@@ -249,44 +257,6 @@ def _reporter(
     return lambda done, total: on_progress(what, done, total)
 
 
-def _better_counts(
-    cohort: PatientCohort,
-    result: PatientResult,
-    predictable: Predictability | None,
-    on_progress: Callable[[str, int, int], None],
-) -> pd.DataFrame:
-    """Of n genes m better, for each pair of encoders, over all genes and the predictable ones."""
-    import pandas as pd
-
-    from analysis.encoder_swap import count_better
-    from analysis.predictable import predictable_with_either
-
-    rows = []
-    pairs = [
-        pair for pair in combinations(result.predictions, 2) if set(pair) - {*BASELINES, CLINICAL}
-    ]
-    for n_done, (encoder_a, encoder_b) in enumerate(pairs, 1):
-        chosen = {"all": list(result.targets)}
-        if predictable is not None:
-            found = set(predictable_with_either(predictable, encoder_a, encoder_b))
-            chosen["predictable"] = [gene for gene in result.targets if gene in found]
-        for genes, targets in chosen.items():
-            if targets:
-                counted = count_better(cohort, result, encoder_a, encoder_b, genes=targets)
-                rows.append(
-                    {
-                        "encoder_a": encoder_a,
-                        "encoder_b": encoder_b,
-                        "genes": genes,
-                        **{
-                            name: getattr(counted, name) for name in gene_results.BETTER_COLUMNS[4:]
-                        },
-                    }
-                )
-        on_progress(f"{result.task}: exchange encoders", n_done, len(pairs))
-    return pd.DataFrame(rows, columns=gene_results.BETTER_COLUMNS[1:])
-
-
 def _write_predictions(
     session: Session,
     experiment_id: int,
@@ -319,8 +289,8 @@ def compare_genes(home: Home, study: Study, task: str) -> tuple[int, pd.DataFram
     StoreError
         If the scores of the study as it is now were not computed yet.
     """
+    from analysis.better_genes import add_q_values
     from analysis.compare import compare_encoders
-    from analysis.predictable import q_values
 
     with transaction(home) as session:
         key = gene_inputs(home, session, study, task).key
@@ -339,9 +309,7 @@ def compare_genes(home: Home, study: Study, task: str) -> tuple[int, pd.DataFram
             leakage_note=experiment.leakage_note,
             task=task,
         )
-        comparisons["q_corrected"] = comparisons.groupby(["metric", "encoder_a", "encoder_b"])[
-            "p_corrected"
-        ].transform(lambda p: q_values(p.to_numpy()))
+        comparisons = add_q_values(comparisons)
         results.write_comparisons(session, experiment_id, comparisons)
         results.make_current(session, key)
     return experiment_id, comparisons

@@ -76,6 +76,7 @@ def gene_view(
     return Group(
         Text(""),
         *map(Text, gene_sentences(task, better, predictable)),
+        *map(Text, significance_sentences(task, comparisons)),
         _comparisons(title, shown.head(_N_GENES), "target"),
         *_leakage_notes(comparisons),
     )
@@ -97,6 +98,24 @@ def gene_sentences(task: str, better: pd.DataFrame, predictable: pd.DataFrame) -
         for row in better.to_dict(orient="records")
         if row["encoder_b"] not in {*BASELINES, CLINICAL}
     ]
+    return sentences
+
+
+def significance_sentences(task: str, comparisons: pd.DataFrame) -> list[str]:
+    """How many genes differ by the corrected test, and by the one that papers use."""
+    rows = comparisons[
+        (comparisons["metric"] == _GENE_METRIC[task])
+        & ~comparisons["encoder_b"].isin([*BASELINES, CLINICAL])
+    ]
+    sentences = []
+    for (a, b), pair in rows.groupby(["encoder_a", "encoder_b"], sort=False):
+        better = pair["difference"] > 0
+        corrected, naive = pair["q_corrected"] < 0.05, pair["p_naive"] < 0.05
+        sentences.append(
+            f"{task}: by the corrected test (q < 0.05) {(corrected & better).sum()} genes are "
+            f"better with {b} and {(corrected & ~better).sum()} with {a}; the naive test "
+            f"(p < 0.05) would say {(naive & better).sum()} and {(naive & ~better).sum()}"
+        )
     return sentences
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.better_genes import COLUMNS, add_q_values, better_genes
 from analysis.compare import compare_encoders
 from analysis.encoder_swap import _STREAM, METRIC_OF_TASK, count_better
 from analysis.expression import ExpressionSettings, evaluate_expression
@@ -11,8 +12,7 @@ from analysis.expression import split_scores as regression_scores
 from analysis.mutation import MutationSettings, evaluate_mutation
 from analysis.mutation import split_scores as mutation_scores
 from analysis.patients import PatientCohort
-from analysis.predictable import predictability_test
-from analysis.verdicts import add_q_values, reach_verdict
+from analysis.predictable import predictability_test, predictable_with_either
 from featurestore.errors import CohortError
 
 N = 70
@@ -157,47 +157,42 @@ def test_what_was_not_evaluated_is_refused(case, change, message):
         count_better(cohort, result, **{"encoder_a": "a", "encoder_b": "b", **change})
 
 
-def test_the_verdict_counts_what_the_tables_hold():
+def test_better_genes_count_what_the_tables_hold():
     cohort, result = evaluated("expression", n_genes=20)
     settings = ExpressionSettings(n_folds=3, n_repeats=2, seed=4, penalties=PENALTIES)
     found = predictability_test(cohort, result, settings, n_permutations=30, n_repeats=1)
-    table = compared(result)
-    verdict = reach_verdict(cohort, result, table, "a", "b", predictability=found, n_swaps=100)
-
-    assert 0 < len(verdict.predictable) <= verdict.n_genes == 20
-    chosen = table[(table["metric"] == "pearson_r") & table["target"].isin(verdict.predictable)]
-    assert verdict.better.n_better_b == (chosen["difference"] > 0).sum()
-    q = add_q_values(chosen)["q_corrected"]
-    assert verdict.n_significant_b == ((q <= 0.05) & (chosen["difference"] > 0)).sum()
-    naive = chosen["p_naive"] < 0.05
-    assert verdict.n_naive_b == (naive & (chosen["difference"] > 0)).sum()
-    p_a = found.table[found.table["encoder"] == "a"]
-    assert verdict.n_p05["a"] == (p_a["p"] < 0.05).sum()
-    assert verdict.n_q05["a"] == (p_a["q"] <= 0.05).sum()
-    text = str(verdict)
-    assert text.startswith(f"Of {len(verdict.predictable)} predictable genes, ")
-    assert "if the encoders were equal, it would be" in text
-    assert "about 1 would be by chance" in text
+    table = compared(result).query("metric == 'pearson_r'")
+    counts = better_genes(cohort, result, predictability=found, n_swaps=100)
+    assert tuple(counts.columns) == COLUMNS
+    by_choice = counts.set_index("genes")
+    assert by_choice.loc["all", "n_genes"] == 20
+    assert by_choice.loc["all", "n_better_b"] == (table["difference"] > 0).sum()
+    predictable = predictable_with_either(found, "a", "b")
+    chosen = table[table["target"].isin(predictable)]
+    assert by_choice.loc["predictable", "n_genes"] == len(predictable) > 0
+    assert by_choice.loc["predictable", "n_better_b"] == (chosen["difference"] > 0).sum()
 
 
-def test_the_verdict_on_mutations_is_on_all_genes_evaluated():
+def test_better_genes_of_mutations_are_counted_over_all():
     cohort, result = evaluated("mutation")
-    verdict = reach_verdict(cohort, result, compared(result), "a", "b", n_swaps=100)
-    assert verdict.predictable == result.targets
-    assert str(verdict).startswith(f"Of 10 mutated genes, {verdict.better.n_better_b} (")
-    with pytest.raises(CohortError, match="b and a were not compared by auroc"):
-        reach_verdict(cohort, result, compared(result), "b", "a")
+    counts = better_genes(cohort, result, n_swaps=100)
+    assert counts["genes"].tolist() == ["all"]
+    assert counts["n_genes"].tolist() == [len(result.targets)]
 
 
-def test_where_nothing_is_predictable_the_verdict_says_so():
+def test_where_nothing_is_predictable_there_is_no_such_count():
     cohort, result = evaluated("expression")
     settings = ExpressionSettings(n_folds=3, n_repeats=2, seed=4, penalties=PENALTIES)
     found = predictability_test(cohort, result, settings, n_permutations=20, n_repeats=1)
     found.table["p"] = 1.0
-    verdict = reach_verdict(cohort, result, compared(result), "a", "b", predictability=found)
-    assert verdict.better is None
-    assert verdict.n_naive_b == 0
-    assert str(verdict) == "Of 10 genes, none is predictable from either a or b (q ≤ 0.05)."
+    counts = better_genes(cohort, result, predictability=found, n_swaps=100)
+    assert counts["genes"].tolist() == ["all"]
+
+
+def test_baselines_are_not_compared_among_each_other():
+    cohort, result = evaluated("expression")
+    assert better_genes(cohort, result, baselines=("a", "b"), n_swaps=100).empty
+    assert len(better_genes(cohort, result, baselines=("b",), n_swaps=100)) == 1
 
 
 def test_q_values_are_taken_by_metric_and_pair():

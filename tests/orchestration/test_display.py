@@ -11,6 +11,7 @@ from orchestration.results_view import (
     gene_sentences,
     p_value,
     results_view,
+    significance_sentences,
 )
 
 
@@ -81,3 +82,14 @@ def test_sentences_say_what_chance_would_give() -> None:
     assert "171 at p < 0.05 uncorrected, where chance gives 25" in first
     assert "of 171 predictable genes, 139 better with ftx than with imgnet" in second
     assert "if nothing were there: 85, 95 % from 70 to 101; p = 0.002" in second
+
+
+def test_the_naive_test_is_counted_beside_the_corrected_one() -> None:
+    rows = [
+        row(metric="pearson_r", target=gene, encoder_a="imgnet", encoder_b="ftx", difference=d,
+            q_corrected=q, p_naive=p)
+        for gene, d, q, p in [("A", 0.1, 0.01, 1e-9), ("B", 0.1, 0.3, 1e-4), ("C", -0.1, 0.4, 0.01)]
+    ]  # fmt: skip
+    (sentence,) = significance_sentences("expression", pd.DataFrame(rows))
+    assert "1 genes are better with ftx and 0 with imgnet" in sentence
+    assert "would say 2 and 1" in sentence
