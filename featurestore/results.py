@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from featurestore.copy import copy_rows
 from featurestore.model_versions import content_sha256
 from featurestore.tables import Comparison, CvPrediction, CvScore, Experiment, ExperimentEncoder
 
-_SCORE_COLUMNS = [
+SCORE_COLUMNS = [
     ("experiment_id", "int8"),
     ("model_version_id", "int8"),
     ("target", "text"),
@@ -200,14 +200,14 @@ def write_scores(
     A score that is NaN was undefined on its split; in the database it is NULL, which SQL's
     own averages pass over.
     """
-    columns = ["encoder", *(name for name, _ in _SCORE_COLUMNS[2:])]
+    columns = ["encoder", *(name for name, _ in SCORE_COLUMNS[2:])]
     values = scores["value"].astype(object).where(scores["value"].notna(), None)
     defined = scores.assign(value=values)
     rows = (
         (experiment_id, version_ids[encoder], *rest)
         for encoder, *rest in zip(*(defined[name].tolist() for name in columns), strict=True)
     )
-    return copy_rows(session, CvScore.__tablename__, _SCORE_COLUMNS, rows)
+    return copy_rows(session, CvScore.__tablename__, SCORE_COLUMNS, rows)
 
 
 def write_tile_predictions(
@@ -245,79 +245,6 @@ def _prediction_rows(
             )
 
 
-def scores_frame(session: Session, experiment_id: int) -> pd.DataFrame:
-    """Scores per split, columns encoder, target, metric, repeat, fold, value, n_train, n_test."""
-    columns = [
-        ExperimentEncoder.encoder,
-        *(getattr(CvScore, name) for name, _ in _SCORE_COLUMNS[2:]),
-    ]
-    rows = session.execute(
-        select(*columns)
-        .join(
-            ExperimentEncoder,
-            and_(
-                ExperimentEncoder.experiment_id == CvScore.experiment_id,
-                ExperimentEncoder.model_version_id == CvScore.model_version_id,
-            ),
-        )
-        .where(CvScore.experiment_id == experiment_id)
-        .order_by(
-            ExperimentEncoder.position,
-            CvScore.target != "all",
-            CvScore.target,
-            CvScore.metric,
-            CvScore.repeat,
-            CvScore.fold,
-        )
-    ).all()
-    frame = pd.DataFrame(rows, columns=[column.key for column in columns])
-    return frame.astype({"value": float})
-
-
-def not_converged(session: Session, experiment_id: int) -> dict[str, int]:
-    """Splits whose estimator did not converge, by encoder, in the order of the study file."""
-    rows = session.execute(
-        select(ExperimentEncoder.encoder, ExperimentEncoder.n_not_converged)
-        .where(ExperimentEncoder.experiment_id == experiment_id)
-        .order_by(ExperimentEncoder.position)
-    )
-    return {row.encoder: row.n_not_converged for row in rows}
-
-
-def confusion_counts(session: Session, experiment_id: int) -> dict[str, NDArray[np.int64]]:
-    """Confusion matrices over all repeats, by encoder: rows observed, columns predicted."""
-    n_classes = len(session.get_one(Experiment, experiment_id).classes or [])
-    rows = session.execute(
-        select(
-            ExperimentEncoder.encoder,
-            CvPrediction.observed,
-            CvPrediction.predicted,
-            func.count().label("n"),
-        )
-        .join(
-            ExperimentEncoder,
-            and_(
-                ExperimentEncoder.experiment_id == CvPrediction.experiment_id,
-                ExperimentEncoder.model_version_id == CvPrediction.model_version_id,
-            ),
-        )
-        .where(CvPrediction.experiment_id == experiment_id)
-        .group_by(
-            ExperimentEncoder.position,
-            ExperimentEncoder.encoder,
-            CvPrediction.observed,
-            CvPrediction.predicted,
-        )
-        .order_by(ExperimentEncoder.position)
-    )
-    counts: dict[str, NDArray[np.int64]] = {}
-    for row in rows:
-        shape = (n_classes, n_classes)
-        matrix = counts.setdefault(row.encoder, np.zeros(shape, dtype=np.int64))
-        matrix[int(row.observed), int(row.predicted)] = row.n
-    return counts
-
-
 def write_comparisons(session: Session, experiment_id: int, comparisons: pd.DataFrame) -> int:
     """Write comparisons (columns as in :data:`COMPARISON_COLUMNS`); the caller commits.
 
@@ -329,41 +256,3 @@ def write_comparisons(session: Session, experiment_id: int, comparisons: pd.Data
     rows: list[dict[Any, Any]] = whole.where(whole.notna(), None).to_dict(orient="records")
     session.execute(insert(Comparison), [{"experiment_id": experiment_id, **row} for row in rows])
     return len(rows)
-
-
-def comparisons_frame(session: Session, study: str) -> pd.DataFrame:
-    """What a study shows now: one row a task, target, metric and pair of encoders.
-
-    Columns are :data:`COMPARISON_COLUMNS`; the rows over all classes come first, and pairs in
-    the order in which the study names its encoders.
-    """
-    columns = [getattr(Comparison, name) for name in COMPARISON_COLUMNS]
-    first, second = aliased(ExperimentEncoder), aliased(ExperimentEncoder)
-    rows = session.execute(
-        select(*columns)
-        .join(Experiment, Experiment.experiment_id == Comparison.experiment_id)
-        .join(
-            first,
-            and_(
-                first.experiment_id == Comparison.experiment_id,
-                first.encoder == Comparison.encoder_a,
-            ),
-        )
-        .join(
-            second,
-            and_(
-                second.experiment_id == Comparison.experiment_id,
-                second.encoder == Comparison.encoder_b,
-            ),
-        )
-        .where(Experiment.study == study, Experiment.is_current)
-        .order_by(
-            Comparison.task,
-            Comparison.target != "all",
-            Comparison.target,
-            Comparison.metric,
-            first.position,
-            second.position,
-        )
-    ).all()
-    return pd.DataFrame(rows, columns=COMPARISON_COLUMNS)

@@ -284,7 +284,7 @@ def _show_results(home: Home, study: str, as_json: bool) -> None:
     from sqlalchemy.orm import Session
 
     from featurestore.gene_results import better_counts_frame, predictable_counts
-    from featurestore.results import comparisons_frame
+    from featurestore.result_frames import comparisons_frame
     from orchestration.results_view import results_view
 
     with Session(home.engine) as session:

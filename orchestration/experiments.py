@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from featurestore import results, versions
+from featurestore import result_frames, results, versions
 from featurestore.errors import StoreError
 from featurestore.results import ExperimentKey, TilePredictions
 from featurestore.tables import Experiment
@@ -157,7 +157,7 @@ def compare_tissue(home: Home, study: Study) -> tuple[int, pd.DataFrame, pd.Data
                 f"materialise {study.name}/tissue_scores first"
             )
         experiment = session.get_one(Experiment, experiment_id)
-        scores = results.scores_frame(session, experiment_id)
+        scores = result_frames.scores_frame(session, experiment_id)
         comparisons = compare_encoders(
             scores,
             n_folds=experiment.n_folds,

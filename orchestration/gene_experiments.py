@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from featurestore import gene_results, results, versions
+from featurestore import gene_results, result_frames, results, versions
 from featurestore.errors import CohortError, Reject, StoreError
 from featurestore.ledger import record_rejects
 from featurestore.molecular_frames import (
@@ -302,7 +302,7 @@ def compare_genes(home: Home, study: Study, task: str) -> tuple[int, pd.DataFram
             )
         experiment = session.get_one(Experiment, experiment_id)
         comparisons = compare_encoders(
-            results.scores_frame(session, experiment_id),
+            result_frames.scores_frame(session, experiment_id),
             n_folds=experiment.n_folds,
             n_repeats=experiment.n_repeats,
             leakage_checked=experiment.leakage_checked,

@@ -27,7 +27,7 @@ def results_view(
     Parameters
     ----------
     comparisons : DataFrame
-        As :func:`featurestore.results.comparisons_frame` gives it.
+        As :func:`featurestore.result_frames.comparisons_frame` gives it.
     better, predictable : DataFrame
         As :mod:`featurestore.gene_results` gives them; empty for a study without genes.
     """

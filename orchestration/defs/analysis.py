@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy.orm import Session
 
-from featurestore import results
+from featurestore import result_frames
 from featurestore.tables import Experiment
 from orchestration.experiments import compare_tissue, score_tissue
 from orchestration.home import Home
@@ -54,9 +54,9 @@ def _scores(study: Study) -> dg.AssetsDefinition:
         )
         with Session(home.engine) as session:
             experiment = session.get_one(Experiment, experiment_id)
-            scores = results.scores_frame(session, experiment_id)
-            counts = results.confusion_counts(session, experiment_id)
-            n_not_converged = results.not_converged(session, experiment_id)
+            scores = result_frames.scores_frame(session, experiment_id)
+            counts = result_frames.confusion_counts(session, experiment_id)
+            n_not_converged = result_frames.not_converged(session, experiment_id)
         overall = scores[scores["target"] == "all"]
         means = overall.pivot_table("value", "encoder", "metric", sort=False).reset_index()
         figure = confusion_figure(counts, experiment.classes or [])

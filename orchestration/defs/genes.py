@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from featurestore import gene_results, results
+from featurestore import gene_results, result_frames
 from featurestore.tables import Experiment
 from orchestration.gene_experiments import compare_genes, main_metric, score_genes
 from orchestration.home import Home
@@ -73,9 +73,9 @@ def _scores(study: Study, task: str) -> dg.AssetsDefinition:
         )
         with Session(home.engine) as session:
             experiment = session.get_one(Experiment, experiment_id)
-            frame = results.scores_frame(session, experiment_id)
+            frame = result_frames.scores_frame(session, experiment_id)
             predictable = gene_results.predictability_frame(session, experiment_id)
-            not_converged = results.not_converged(session, experiment_id)
+            not_converged = result_frames.not_converged(session, experiment_id)
         means = frame.pivot_table("value", "encoder", "metric", sort=False).reset_index()
         metadata: dict[str, Any] = {
             **stored("public.cv_scores", len(frame), target="text", value="float8"),

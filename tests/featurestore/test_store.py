@@ -16,7 +16,7 @@ from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from featurestore import results, versions
+from featurestore import result_frames, results, versions
 from featurestore.datasets import class_counts, find_dataset, labelled_tiles, write_dataset
 from featurestore.embeddings import (
     coverage,
@@ -381,16 +381,16 @@ def test_an_experiment_is_shown_once_it_is_made_current(session: Session) -> Non
     )
     assert results.write_scores(session, experiment_id, ids, scores) == 3
     pd.testing.assert_frame_equal(
-        results.scores_frame(session, experiment_id), scores, check_dtype=False
+        result_frames.scores_frame(session, experiment_id), scores, check_dtype=False
     )
     results.write_comparisons(session, experiment_id, comparison())
-    assert results.comparisons_frame(session, "s").empty
+    assert result_frames.comparisons_frame(session, "s").empty
     results.make_current(session, key)
-    shown = results.comparisons_frame(session, "s")
+    shown = result_frames.comparisons_frame(session, "s")
     assert shown["p_corrected"].tolist() == [0.02]
     assert list(shown.columns) == results.COMPARISON_COLUMNS
     assert results.find_experiment(session, key) == experiment_id
-    assert results.not_converged(session, experiment_id) == {"net": 0, "other": 3}
+    assert result_frames.not_converged(session, experiment_id) == {"net": 0, "other": 3}
     assert results.find_experiment(session, replace(key, settings={"seed": 8})) is None
 
 
@@ -406,7 +406,7 @@ def test_predictions_add_up_to_confusion_matrices(session: Session) -> None:
     )
     n_rows = results.write_tile_predictions(session, experiment_id, ids["net"], predictions)
     assert n_rows == 4
-    counts = results.confusion_counts(session, experiment_id)
+    counts = result_frames.confusion_counts(session, experiment_id)
     np.testing.assert_array_equal(counts["net"], [[1, 1], [0, 2]])
 
 

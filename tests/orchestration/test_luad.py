@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from featurestore.gene_results import better_counts_frame, predictable_counts
-from featurestore.results import comparisons_frame
+from featurestore.result_frames import comparisons_frame
 from featurestore.tables import (
     CvGenePrediction,
     CvScore,

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from featurestore.results import comparisons_frame
+from featurestore.result_frames import comparisons_frame
 from featurestore.tables import DatasetTile, Embedding, ModelVersionRow, Patient, RejectRow, Tile
 from orchestration.home import Home
 from orchestration.naming import FEATURES, MODELS, SOURCES

@@ -12,7 +12,8 @@ from PIL import Image
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from featurestore.results import COMPARISON_COLUMNS, comparisons_frame
+from featurestore.result_frames import comparisons_frame
+from featurestore.results import COMPARISON_COLUMNS
 from featurestore.sources.synthetic import CLASSES
 from featurestore.tables import (
     CvPrediction,
