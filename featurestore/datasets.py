@@ -250,16 +250,6 @@ def _write_membership(session: Session, folder: TileFolder) -> int:
     return dataset_id
 
 
-def find_dataset(session: Session, root: Path, listing_sha256: str) -> Dataset | None:
-    """The data set that ``root`` held when its listing was ``listing_sha256``, if it was read."""
-    return session.scalars(
-        select(Dataset)
-        .where(Dataset.root == str(root), Dataset.listing_sha256 == listing_sha256)
-        .order_by(Dataset.read_at.desc())
-        .limit(1)
-    ).first()
-
-
 def get_dataset(session: Session, digest: str) -> Dataset:
     """The data set with this content digest.
 

@@ -7,16 +7,16 @@ database holds; nothing is decoded, downloaded or computed for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy.orm import Session
 
 from featurestore import results
-from featurestore.datasets import find_dataset
 from featurestore.embeddings import coverage
-from featurestore.errors import FfpeError, StoreError
+from featurestore.errors import FfpeError, SourceError, StoreError
 from featurestore.patient_features import n_embedded_tiles, pooled_counts
 from featurestore.results import ExperimentKey
-from featurestore.tables import Dataset
+from featurestore.study_datasets import is_as_read, study_dataset
 from orchestration.experiments import tissue_inputs
 from orchestration.gene_experiments import gene_inputs
 from orchestration.home import Home
@@ -27,7 +27,7 @@ from orchestration.luad_sources import (
     expression_source,
     gene_tasks,
     mutation_source,
-    slides_dataset,
+    slides_listing,
 )
 from orchestration.naming import (
     CLINICAL_TABLE,
@@ -43,38 +43,41 @@ from orchestration.naming import (
     TISSUE_SCORES,
     TISSUE_TILES,
 )
-from orchestration.registry import dataset_of, pointer_of, recipe_sha256, weights_present
+from orchestration.registry import pointer_of, recipe_sha256, weights_present
 from orchestration.study import Study
-from orchestration.study_sections import CLINICAL, EncoderEntry, TileSource
-from orchestration.tile_sources import fingerprint, folder_of
+from orchestration.study_sections import CLINICAL, EncoderEntry
+from orchestration.tile_sources import fingerprint
 
 
 def stale_sources(home: Home, study: Study) -> list[str]:
     """Names of the source assets whose files changed since they were read."""
     with Session(home.engine) as session:
-        wanted: dict[str, Callable[[], object]] = {}
-        if (finetune := study.finetune) is not None:
-            wanted[FINETUNE_TILES] = lambda: _read_before(home, session, finetune)
-        if (tissue := study.tissue) is not None:
-            wanted[TISSUE_TILES] = lambda: _read_before(home, session, tissue)
-        if study.luad is not None:
-            wanted[SLIDE_TILES] = lambda: slides_dataset(home, session, study)
-            if EXPRESSION in gene_tasks(study):
-                wanted[EXPRESSION_TABLE] = lambda: expression_source(home, session, study)
-            if MUTATION in gene_tasks(study):
-                wanted[MUTATION_TABLE] = lambda: mutation_source(home, session, study)
-            if study.luad.clinical is not None:
-                wanted[CLINICAL_TABLE] = lambda: _clinical_known(home, session, study)
-        # A source that cannot even be listed is read again: that says what is wrong with it,
-        # or draws it where it is synthetic.
-        return [name for name, look in wanted.items() if not _succeeds(look)]
+        tiles = {FINETUNE_TILES: study.finetune, TISSUE_TILES: study.tissue}
+        stale = [
+            name
+            for name, source in tiles.items()
+            if source is not None
+            and not _is_as_read(session, study, name, partial(fingerprint, home, source))
+        ]
+        if study.luad is None:
+            return stale
+        if not _is_as_read(session, study, SLIDE_TILES, lambda: slides_listing(home, study)[1]):
+            stale.append(SLIDE_TILES)
+        tables: dict[str, Callable[[], object]] = {}
+        if EXPRESSION in gene_tasks(study):
+            tables[EXPRESSION_TABLE] = lambda: expression_source(home, session, study)
+        if MUTATION in gene_tasks(study):
+            tables[MUTATION_TABLE] = lambda: mutation_source(home, session, study)
+        if study.luad.clinical is not None:
+            tables[CLINICAL_TABLE] = lambda: _clinical_known(home, session, study)
+        return stale + [name for name, look in tables.items() if not _succeeds(look)]
 
 
-def _read_before(home: Home, session: Session, source: TileSource) -> Dataset:
-    dataset = find_dataset(session, folder_of(home, source), fingerprint(home, source))
-    if dataset is None:
-        raise StoreError("not read yet")
-    return dataset
+def _is_as_read(session: Session, study: Study, name: str, listing_now: Callable[[], str]) -> bool:
+    try:
+        return is_as_read(session, study.name, name, listing_now())
+    except SourceError:
+        return False  # reading it will say what is wrong, or draw it where it is synthetic
 
 
 def _clinical_known(home: Home, session: Session, study: Study) -> None:
@@ -95,7 +98,7 @@ def stale_models(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
     with Session(home.engine) as session:
         try:
             pointer = pointer_of(session, study, entry.name)
-            current = pointer.recipe_sha256 == recipe_sha256(home, session, study, entry)
+            current = pointer.recipe_sha256 == recipe_sha256(session, study, entry)
         except StoreError:
             return [MODEL_VERSION]
         if current and weights_present(home, session, pointer.model_version_id):
@@ -115,12 +118,12 @@ def stale_features(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
     with Session(home.engine) as session:
         try:
             version_id = pointer_of(session, study, entry.name).model_version_id
-            if (tissue := study.tissue) is not None:
-                dataset = dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
+            if study.tissue is not None:
+                dataset = study_dataset(session, study.name, TISSUE_TILES)
                 if coverage(session, version_id, dataset.dataset_id, study.name).n_missing:
                     stale.append(EMBEDDINGS)
             if study.luad is not None:
-                slides = slides_dataset(home, session, study).dataset_id
+                slides = study_dataset(session, study.name, SLIDE_TILES).dataset_id
                 if coverage(session, version_id, slides, study.name).n_missing:
                     stale.append(SLIDE_EMBEDDINGS)
                 pooled = pooled_counts(session, version_id, slides)["n_tiles"].sum()
@@ -140,7 +143,7 @@ def stale_analysis(home: Home, study: Study) -> list[str]:
         if study.tissue is not None:
             stale += _stale_experiment(
                 session,
-                lambda: tissue_inputs(home, session, study).key,
+                lambda: tissue_inputs(session, study).key,
                 [TISSUE_SCORES, TISSUE_COMPARISON],
             )
         for task in gene_tasks(study):

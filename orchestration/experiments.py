@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 from featurestore import result_frames, results, versions
 from featurestore.errors import StoreError
 from featurestore.results import ExperimentKey, TilePredictions
+from featurestore.study_datasets import study_dataset
 from featurestore.tables import Experiment
 from orchestration.home import Home
 from orchestration.naming import TISSUE_TILES
-from orchestration.registry import dataset_of, pointer_of
+from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
 from orchestration.study_sections import Tissue
@@ -31,7 +32,7 @@ class TissueInputs:
     version_ids: dict[str, int]
 
 
-def tissue_inputs(home: Home, session: Session, study: Study) -> TissueInputs:
+def tissue_inputs(session: Session, study: Study) -> TissueInputs:
     """Collect the data set, model versions and settings of a study's tissue experiment.
 
     Raises
@@ -40,7 +41,7 @@ def tissue_inputs(home: Home, session: Session, study: Study) -> TissueInputs:
         If a data set was not read or an encoder not registered yet.
     """
     section = tissue_section(study)
-    dataset = dataset_of(home, session, section, f"{study.name}/{TISSUE_TILES}")
+    dataset = study_dataset(session, study.name, TISSUE_TILES)
     version_ids: dict[str, int] = {}
     digests: dict[str, str] = {}
     for entry in study.encoders:
@@ -95,7 +96,7 @@ def score_tissue(
     from analysis.tissue import TissueSettings, evaluate_tissue
 
     with Session(home.engine) as session:
-        inputs = tissue_inputs(home, session, study)
+        inputs = tissue_inputs(session, study)
         known = results.find_experiment(session, inputs.key)
         if known is not None:
             return known, False
@@ -149,7 +150,7 @@ def compare_tissue(home: Home, study: Study) -> tuple[int, pd.DataFrame, pd.Data
     from analysis.compare import compare_encoders
 
     with transaction(home) as session:
-        key = tissue_inputs(home, session, study).key
+        key = tissue_inputs(session, study).key
         experiment_id = results.find_experiment(session, key)
         if experiment_id is None:
             raise StoreError(

@@ -22,6 +22,7 @@ from featurestore.molecular_frames import (
 from featurestore.patient_matching import match_patients
 from featurestore.results import ExperimentKey
 from featurestore.sources.gene_sets import LUNG_DRIVERS, known_genes, read_genes
+from featurestore.study_datasets import study_dataset
 from featurestore.tables import Experiment, MolecularSource
 from orchestration.clinical_baseline import CLINICAL, clinical_features
 from orchestration.home import Home
@@ -33,8 +34,8 @@ from orchestration.luad_sources import (
     expression_source,
     luad_section,
     mutation_source,
-    slides_dataset,
 )
+from orchestration.naming import SLIDE_TILES
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
@@ -73,7 +74,7 @@ def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneIn
         If no gene is left.
     """
     luad = luad_section(study)
-    dataset = slides_dataset(home, session, study)
+    dataset = study_dataset(session, study.name, SLIDE_TILES)
     find = expression_source if task == EXPRESSION else mutation_source
     source = find(home, session, study)
     genes, rejects = _genes(home, session, study, task, source.source_id)

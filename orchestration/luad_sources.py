@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from featurestore.datasets import find_dataset
 from featurestore.errors import Reject, StoreError, StudyError
 from featurestore.molecular import find_source
 from featurestore.sources.clinical import clinical_listing
@@ -17,9 +16,9 @@ from featurestore.sources.expression import expression_listing
 from featurestore.sources.mutations import mutation_listing
 from featurestore.sources.slide_files import find_slides
 from featurestore.sources.tiling import SlideTiles, TilingSettings
-from featurestore.tables import Dataset, MolecularSource
+from featurestore.tables import MolecularSource
 from orchestration.home import Home
-from orchestration.naming import CLINICAL_TABLE, EXPRESSION_TABLE, MUTATION_TABLE, SLIDE_TILES
+from orchestration.naming import CLINICAL_TABLE, EXPRESSION_TABLE, MUTATION_TABLE
 from orchestration.study import Study
 from orchestration.study_sections import Luad, SyntheticCohort
 
@@ -148,26 +147,14 @@ def slides_listing(home: Home, study: Study) -> tuple[Path, str]:
     return files.root, files.listing_sha256(luad.patients, settings)
 
 
-def slides_dataset(home: Home, session: Session, study: Study) -> Dataset:
-    """The stored tiles of the study's slides, as the files are now.
+def expression_source(home: Home, session: Session, study: Study) -> MolecularSource:
+    """The stored expression table, as the files are now.
 
     Raises
     ------
     StoreError
-        If they were not tiled since they last changed.
+        If the files were not read since they last changed.
     """
-    root, listing = slides_listing(home, study)
-    dataset = find_dataset(session, root, listing)
-    if dataset is None:
-        raise StoreError(
-            f"{root} was not tiled since it last changed: materialise "
-            f"{study.name}/{SLIDE_TILES} first"
-        )
-    return dataset
-
-
-def expression_source(home: Home, session: Session, study: Study) -> MolecularSource:
-    """The stored expression table, as the files are now (see :func:`slides_dataset`)."""
     files = cohort_files(home, luad_section(study))
     path = _required(files.expression, "expression")
     listing = expression_listing(path, unit=files.unit, sample_sheet=files.sample_sheet)
@@ -176,7 +163,13 @@ def expression_source(home: Home, session: Session, study: Study) -> MolecularSo
 
 
 def mutation_source(home: Home, session: Session, study: Study) -> MolecularSource:
-    """The stored mutation table, as the files are now (see :func:`slides_dataset`)."""
+    """The stored mutation table, as the files are now.
+
+    Raises
+    ------
+    StoreError
+        If the files were not read since they last changed.
+    """
     files = cohort_files(home, luad_section(study))
     path = _required(files.mutations, "mutations")
     listing = mutation_listing(path, sequenced=files.sequenced)
@@ -185,7 +178,7 @@ def mutation_source(home: Home, session: Session, study: Study) -> MolecularSour
 
 
 def clinical_source(home: Home, session: Session, study: Study) -> MolecularSource:
-    """The stored clinical table, as the file is now (see :func:`slides_dataset`)."""
+    """The stored clinical table, as the file is now (see :func:`expression_source`)."""
     path = _required(cohort_files(home, luad_section(study)).clinical, "clinical")
     found = find_source(session, path, clinical_listing(path), kind="clinical")
     return _stored(found, path, f"{study.name}/{CLINICAL_TABLE}")

@@ -10,15 +10,15 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from featurestore import versions
-from featurestore.datasets import find_dataset, labelled_tiles
+from featurestore.datasets import labelled_tiles
 from featurestore.errors import Reject, StoreError
 from featurestore.model_versions import content_sha256
-from featurestore.tables import Dataset
+from featurestore.study_datasets import study_dataset
 from featurestore.versions import EncoderPointer
 from orchestration.home import Home
+from orchestration.naming import FINETUNE_TILES
 from orchestration.study import Study
 from orchestration.study_sections import EncoderEntry, Finetune, TileSource
-from orchestration.tile_sources import fingerprint, folder_of
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,6 @@ class Registered:
     rejects: tuple[Reject, ...] = ()
 
 
-def dataset_of(home: Home, session: Session, source: TileSource, name: str) -> Dataset:
-    """The stored data set of a source, as its files are now.
-
-    Raises
-    ------
-    StoreError
-        If the files were not read since they last changed.
-    """
-    dataset = find_dataset(session, folder_of(home, source), fingerprint(home, source))
-    if dataset is None:
-        raise StoreError(
-            f"{folder_of(home, source)} was not read since it last changed: "
-            f"materialise {name} first"
-        )
-    return dataset
-
-
 def pointer_of(session: Session, study: Study, encoder: str) -> EncoderPointer:
     """The version that an encoder of the study stands for now.
 
@@ -73,13 +56,13 @@ def pointer_of(session: Session, study: Study, encoder: str) -> EncoderPointer:
     return pointer
 
 
-def recipe_sha256(home: Home, session: Session, study: Study, entry: EncoderEntry) -> str:
+def recipe_sha256(session: Session, study: Study, entry: EncoderEntry) -> str:
     """Digest over everything that the study asks of an encoder."""
     if entry.finetuned_from is None:
         return content_sha256(entry.model_dump(mode="json", exclude={"name"}))
-    parent = recipe_sha256(home, session, study, study.encoder(entry.finetuned_from))
+    parent = recipe_sha256(session, study, study.encoder(entry.finetuned_from))
     finetune = _finetune_section(study)
-    dataset = dataset_of(home, session, finetune, f"{study.name}/finetune_tiles")
+    dataset = study_dataset(session, study.name, FINETUNE_TILES)
     return content_sha256([parent, dataset.digest, _training(study, finetune)])
 
 
@@ -110,7 +93,7 @@ def register_encoder(
         If the fine-tuning set was not read yet.
     """
     with Session(home.engine) as session:
-        recipe = recipe_sha256(home, session, study, entry)
+        recipe = recipe_sha256(session, study, entry)
     if entry.finetuned_from is None:
         registered = Registered(EncoderPointer(_register_base(home, entry), recipe))
     else:
@@ -143,7 +126,7 @@ def _register_finetuned(
     parent_id = _register_base(home, study.encoder(str(entry.finetuned_from)))
     with Session(home.engine) as session:
         parent = versions.load(session, parent_id)
-        dataset = dataset_of(home, session, section, f"{study.name}/finetune_tiles")
+        dataset = study_dataset(session, study.name, FINETUNE_TILES)
         known = versions.find_finetuned(
             session,
             parent_sha256=parent.sha256,

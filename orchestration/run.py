@@ -138,5 +138,6 @@ def _innermost(error: Any) -> str:
         error = error.cause
     if error is None:
         return "no reason was recorded"
-    message: str = error.message
+    # Our own errors say everything in their message; the class of another one helps.
+    message: str = error.message.removeprefix(f"{FfpeError.__module__}.{error.cls_name}: ")
     return " ".join(message.split())

@@ -32,7 +32,14 @@ from featurestore.tables.results import (
     ExperimentEncoder,
     Predictability,
 )
-from featurestore.tables.tissue import Dataset, DatasetTile, Patient, Slide, Tile
+from featurestore.tables.tissue import (
+    Dataset,
+    DatasetTile,
+    Patient,
+    Slide,
+    StudyDataset,
+    Tile,
+)
 
 __all__ = [
     "Base",
@@ -59,6 +66,7 @@ __all__ = [
     "RejectRow",
     "SequencedPatient",
     "Slide",
+    "StudyDataset",
     "StudyEncoder",
     "Tile",
     "TrainingEpoch",

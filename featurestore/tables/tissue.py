@@ -150,3 +150,24 @@ class DatasetTile(Base):
     path: Mapped[str] = mapped_column(
         Text, comment="File of the tile, or of its slide, relative to datasets.root"
     )
+
+
+class StudyDataset(Base):
+    """The data set that a study's source asset last read, and from what files."""
+
+    __tablename__ = "study_datasets"
+    __table_args__ = (
+        not_empty("study"),
+        is_sha256("listing_sha256"),
+        {"comment": "Which data set each source of a study came to when it was last read"},
+    )
+
+    study: Mapped[str] = mapped_column(Text, primary_key=True)
+    asset: Mapped[str] = mapped_column(Text, primary_key=True, comment="Name of the source asset")
+    dataset_id: Mapped[int] = mapped_column(
+        ForeignKey(Dataset.dataset_id, ondelete="CASCADE"), index=True
+    )
+    listing_sha256: Mapped[Sha256] = mapped_column(
+        comment="SHA-256 over paths, sizes and times of the files then: tells whether they changed"
+    )
+    updated_at: Mapped[Now]

@@ -1,7 +1,8 @@
 """Results of genes, and one view on everything that is known of a patient.
 
 A study of genes asks hundreds of questions at once, so comparisons get a q-value, and the
-paper's sentences ("of n genes, m better") get a table with what chance would give.
+paper's sentences ("of n genes, m better") get a table with what chance would give. A study
+remembers which data set each of its sources came to.
 
 Revision ID: 0003
 """
@@ -226,12 +227,46 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("ck_comparisons_q_corrected_range"), "comparisons", "q_corrected BETWEEN 0 AND 1"
     )
+    op.create_table(
+        "study_datasets",
+        sa.Column("study", sa.Text(), nullable=False),
+        sa.Column("asset", sa.Text(), nullable=False, comment="Name of the source asset"),
+        sa.Column("dataset_id", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "listing_sha256",
+            sa.Text(),
+            nullable=False,
+            comment="SHA-256 over paths, sizes and times of the files then: tells whether they "
+            "changed",
+        ),
+        sa.Column(
+            "updated_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.CheckConstraint(
+            "listing_sha256 ~ '^[0-9a-f]{64}$'",
+            name=op.f("ck_study_datasets_listing_sha256_is_hex"),
+        ),
+        sa.CheckConstraint("study <> ''", name=op.f("ck_study_datasets_study_not_empty")),
+        sa.ForeignKeyConstraint(
+            ["dataset_id"],
+            ["datasets.dataset_id"],
+            name=op.f("fk_study_datasets_dataset_id_datasets"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("study", "asset", name=op.f("pk_study_datasets")),
+        comment="Which data set each source of a study came to when it was last read",
+    )
+    op.create_index(op.f("ix_study_datasets_dataset_id"), "study_datasets", ["dataset_id"])
     for statement in _VIEW:
         op.execute(statement)
 
 
 def downgrade() -> None:
     op.execute("DROP VIEW patient_genes")
+    op.drop_table("study_datasets")
     op.drop_column("comparisons", "q_corrected")
     op.drop_table("predictability")
     op.drop_table("cv_gene_predictions")

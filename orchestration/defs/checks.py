@@ -1,16 +1,13 @@
 """Blocking checks: what must hold before anything downstream may start."""
 
-from collections.abc import Callable
-
 import dagster as dg
 from sqlalchemy.orm import Session
 
 from featurestore import versions
 from featurestore.embeddings import coverage, n_unsound
 from featurestore.leakage import shared_tiles
-from featurestore.tables import Dataset
+from featurestore.study_datasets import study_dataset
 from orchestration.home import Home
-from orchestration.luad_sources import slides_dataset
 from orchestration.naming import (
     EMBEDDINGS,
     FINETUNE_TILES,
@@ -19,37 +16,23 @@ from orchestration.naming import (
     TISSUE_TILES,
     asset_key,
 )
-from orchestration.registry import dataset_of, pointer_of
+from orchestration.registry import pointer_of
 from orchestration.study import Study
-from orchestration.study_sections import Finetune
-
-DatasetOf = Callable[[Home, Session], Dataset]
 
 
 def study_checks(study: Study) -> list[dg.AssetChecksDefinition]:
     """The checks of a study."""
-    evaluated: list[tuple[str, str, DatasetOf]] = []
-    if (tissue := study.tissue) is not None:
-
-        def of_tissue(home: Home, session: Session) -> Dataset:
-            return dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
-
-        evaluated.append((TISSUE_TILES, EMBEDDINGS, of_tissue))
-    if study.luad is not None:
-
-        def of_slides(home: Home, session: Session) -> Dataset:
-            return slides_dataset(home, session, study)
-
-        evaluated.append((SLIDE_TILES, SLIDE_EMBEDDINGS, of_slides))
+    evaluated = [] if study.tissue is None else [(TISSUE_TILES, EMBEDDINGS)]
+    evaluated += [] if study.luad is None else [(SLIDE_TILES, SLIDE_EMBEDDINGS)]
     checks = []
-    for tiles, embeddings, dataset_now in evaluated:
-        checks.append(_embeddings_sound(study, embeddings, dataset_now))
+    for tiles, embeddings in evaluated:
+        checks.append(_embeddings_sound(study, tiles, embeddings))
         if study.finetune is not None:
-            checks.append(_no_tile_on_both_sides(study, study.finetune, tiles, dataset_now))
+            checks.append(_no_tile_on_both_sides(study, tiles))
     return checks
 
 
-def _embeddings_sound(study: Study, name: str, dataset_now: DatasetOf) -> dg.AssetChecksDefinition:
+def _embeddings_sound(study: Study, tiles: str, name: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=asset_key(study, name),
         name="complete_finite_right_dimension",
@@ -63,7 +46,7 @@ def _embeddings_sound(study: Study, name: str, dataset_now: DatasetOf) -> dg.Ass
         encoders = [partition] if partition else [entry.name for entry in study.encoders]
         failures, dims, n_tiles = [], {}, 0
         with Session(home.engine) as session:
-            dataset = dataset_now(home, session)
+            dataset = study_dataset(session, study.name, tiles)
             for encoder in encoders:
                 version_id = pointer_of(session, study, encoder).model_version_id
                 found = coverage(session, version_id, dataset.dataset_id, study.name)
@@ -85,9 +68,7 @@ def _embeddings_sound(study: Study, name: str, dataset_now: DatasetOf) -> dg.Ass
     return complete
 
 
-def _no_tile_on_both_sides(
-    study: Study, finetune: Finetune, tiles: str, dataset_now: DatasetOf
-) -> dg.AssetChecksDefinition:
+def _no_tile_on_both_sides(study: Study, tiles: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=asset_key(study, tiles),
         additional_deps=[asset_key(study, FINETUNE_TILES)],
@@ -99,8 +80,8 @@ def _no_tile_on_both_sides(
     def disjoint(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         home: Home = context.resources.home
         with Session(home.engine) as session:
-            training = dataset_of(home, session, finetune, f"{study.name}/{FINETUNE_TILES}")
-            dataset = dataset_now(home, session)
+            training = study_dataset(session, study.name, FINETUNE_TILES)
+            dataset = study_dataset(session, study.name, tiles)
             shared = shared_tiles(session, [training.digest], dataset.dataset_id)
         return dg.AssetCheckResult(
             passed=not shared,

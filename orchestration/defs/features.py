@@ -1,7 +1,6 @@
 """Assets of group features: every tile becomes a vector, and every patient's tiles become one."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -12,10 +11,9 @@ from featurestore.embeddings import coverage, partition_name
 from featurestore.model_versions import content_sha256
 from featurestore.patient_features import pool_patients, pooled_counts
 from featurestore.resolution import refuse_other_resolution
-from featurestore.tables import Dataset
+from featurestore.study_datasets import study_dataset
 from orchestration.embedding import embed_missing
 from orchestration.home import Home
-from orchestration.luad_sources import slides_dataset
 from orchestration.metadata import stored, table
 from orchestration.naming import (
     EMBEDDINGS,
@@ -28,34 +26,23 @@ from orchestration.naming import (
     asset_key,
     encoder_partitions,
 )
-from orchestration.registry import dataset_of, pointer_of
+from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
-
-DatasetOf = Callable[[Home, Session], Dataset]
 
 
 def feature_assets(study: Study) -> list[dg.AssetsDefinition]:
     """The embeddings of a study's tiles, one partition an encoder."""
     assets = []
-    tissue = study.tissue
-    if tissue is not None:
-
-        def tissue_dataset(home: Home, session: Session) -> Dataset:
-            return dataset_of(home, session, tissue, f"{study.name}/{TISSUE_TILES}")
-
-        assets.append(_embeddings(study, EMBEDDINGS, TISSUE_TILES, tissue_dataset))
+    if study.tissue is not None:
+        assets.append(_embeddings(study, EMBEDDINGS, TISSUE_TILES))
     if study.luad is not None:
-
-        def luad_dataset(home: Home, session: Session) -> Dataset:
-            return slides_dataset(home, session, study)
-
-        assets.append(_embeddings(study, SLIDE_EMBEDDINGS, SLIDE_TILES, luad_dataset))
+        assets.append(_embeddings(study, SLIDE_EMBEDDINGS, SLIDE_TILES))
         assets.append(_patient_features(study))
     return assets
 
 
-def _embeddings(study: Study, name: str, tiles: str, dataset_now: DatasetOf) -> dg.AssetsDefinition:
+def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(study, name),
         deps=[asset_key(study, tiles), asset_key(study, MODEL_VERSION)],
@@ -72,7 +59,7 @@ def _embeddings(study: Study, name: str, tiles: str, dataset_now: DatasetOf) -> 
         with Session(home.engine) as session:
             version_id = pointer_of(session, study, encoder).model_version_id
             version = versions.load(session, version_id)
-            dataset = dataset_now(home, session)
+            dataset = study_dataset(session, study.name, tiles)
             refuse_other_resolution(session, version, dataset.dataset_id)
             before = coverage(session, version_id, dataset.dataset_id, study.name)
         started = time.monotonic()
@@ -129,7 +116,7 @@ def _patient_features(study: Study) -> dg.AssetsDefinition:
         with transaction(home) as session:
             version_id = pointer_of(session, study, context.partition_key).model_version_id
             version = versions.load(session, version_id)
-            dataset = slides_dataset(home, session, study)
+            dataset = study_dataset(session, study.name, SLIDE_TILES)
             n_patients = pool_patients(session, version_id, dataset.dataset_id)
             counts = pooled_counts(session, version_id, dataset.dataset_id)
             digest = content_sha256([version.sha256, dataset.digest, "mean"])

@@ -24,6 +24,7 @@ from featurestore.sources.mutations import read_mutations
 from featurestore.sources.slide_files import find_slides
 from featurestore.sources.slides import inspect_slides
 from featurestore.sources.tiling import SlideTiles, tile_slides
+from featurestore.study_datasets import point_dataset
 from orchestration.clinical_baseline import register_clinical
 from orchestration.home import Home
 from orchestration.luad_sources import (
@@ -79,6 +80,7 @@ def _slide_tiles(study: Study, luad: Luad) -> dg.AssetsDefinition:
         home: Home = context.resources.home
         progress = context.resources.progress
         draw_cohort(home, luad, partial(progress, "draw slides", unit="slides"))
+        root, listing = slides_listing(home, study)
         files = find_slides(cohort_files(home, luad).slides)
         slides = inspect_slides(
             files,
@@ -95,9 +97,11 @@ def _slide_tiles(study: Study, luad: Luad) -> dg.AssetsDefinition:
             _save_overlay(slide, folder)
             tiled.append(slide)
             progress("tile slides", n_done, len(slides.slides), unit="slides")
-        root, listing = slides_listing(home, study)
         with transaction(home) as session:
             written = write_slides(session, root, tiled, listing_sha256=listing)
+            point_dataset(
+                session, study.name, SLIDE_TILES, written.dataset_id, listing_sha256=listing
+            )
             rejects += written.rejects
             record_rejects(session, study.name, rejects, run_id=context.run.run_id)
         return dg.MaterializeResult(

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from featurestore.datasets import class_counts, write_dataset
 from featurestore.ledger import record_rejects
+from featurestore.study_datasets import point_dataset
 from orchestration.home import Home
 from orchestration.metadata import stored, table
 from orchestration.naming import FINETUNE_TILES, SOURCES, TISSUE_TILES, asset_key, code_version
@@ -47,6 +48,13 @@ def _tiles_asset(study: Study, name: str, source: TileSource, what: str) -> dg.A
         )
         with transaction(home) as session:
             written = write_dataset(session, folder, mpp=source.mpp)
+            point_dataset(
+                session,
+                study.name,
+                name,
+                written.dataset_id,
+                listing_sha256=folder.listing_sha256,
+            )
             record_rejects(session, study.name, written.rejects, run_id=context.run.run_id)
         with Session(home.engine) as session:
             counts = class_counts(session, written.dataset_id)

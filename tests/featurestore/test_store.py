@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from featurestore import result_frames, results, versions
-from featurestore.datasets import class_counts, find_dataset, labelled_tiles, write_dataset
+from featurestore.datasets import class_counts, labelled_tiles, write_dataset
 from featurestore.embeddings import (
     coverage,
     embedded_tiles,
@@ -32,6 +32,7 @@ from featurestore.ledger import record_rejects, rejects_frame
 from featurestore.model_versions import ModelVersion
 from featurestore.resolution import refuse_other_resolution
 from featurestore.sources.tile_folders import TileFile, TileFolder
+from featurestore.study_datasets import is_as_read, point_dataset, study_dataset
 from featurestore.tables import Comparison, Dataset, ModelVersionRow, Patient, Tile
 
 
@@ -71,8 +72,6 @@ def test_the_same_folder_twice_is_one_data_set_and_no_new_tile(session: Session)
     assert (first.n_new_tiles, again.n_new_tiles) == (3, 0)
     assert first.dataset_id == again.dataset_id
     assert class_counts(session, first.dataset_id) == {"a": 2, "b": 1}
-    assert find_dataset(session, Path("/tissue/set"), sha(["a1", "a2", "b1"])) is not None
-    assert find_dataset(session, Path("/tissue/set"), sha("changed")) is None
 
 
 def test_an_image_in_two_folders_is_one_tile(session: Session) -> None:
@@ -476,3 +475,16 @@ def test_a_training_curve_comes_back_as_it_was(session: Session) -> None:
     versions.record_epochs(session, version_id, curve)
     versions.record_epochs(session, version_id, curve)
     pd.testing.assert_frame_equal(versions.epochs_frame(session, version_id), curve)
+
+
+def test_a_study_remembers_what_its_sources_came_to(session: Session) -> None:
+    with pytest.raises(StoreError, match="s/tiles was not read yet: materialise it first"):
+        study_dataset(session, "s", "tiles")
+    first = write_dataset(session, folder(["a1", "b1"]), mpp=None)
+    other = write_dataset(session, folder(["a1", "b1", "b2"]), mpp=None)
+    for written in (first, other):
+        point_dataset(session, "s", "tiles", written.dataset_id, listing_sha256=written.digest)
+    assert study_dataset(session, "s", "tiles").dataset_id == other.dataset_id
+    assert is_as_read(session, "s", "tiles", other.digest)
+    assert not is_as_read(session, "s", "tiles", first.digest)
+    assert not is_as_read(session, "another", "tiles", other.digest)
