@@ -38,7 +38,10 @@ def fingerprint(home: Home, source: TileSource) -> str:
     SourceError
         If the folder cannot be listed.
     """
-    listing = listing_sha256(folder_of(home, source), _patients(home, source))
+    return _with_mpp(listing_sha256(folder_of(home, source), _patients(home, source)), source)
+
+
+def _with_mpp(listing: str, source: TileSource) -> str:
     return content_sha256([listing, source.mpp])
 
 
@@ -55,4 +58,5 @@ def read_source(home: Home, source: TileSource, on_progress: OnProgress) -> Tile
         drawn = source.tiles
         write_tissue(root, n_per_class=drawn.synthetic, seed=drawn.seed, tile_px=drawn.tile_px)
     folder = read_tile_folder(root, patients=_patients(home, source), on_progress=on_progress)
-    return replace(folder, listing_sha256=fingerprint(home, source))
+    # The listing that it was read from: what changed meanwhile will be seen next time.
+    return replace(folder, listing_sha256=_with_mpp(folder.listing_sha256, source))
