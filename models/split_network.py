@@ -73,6 +73,7 @@ def _same(module: nn.Module, split: nn.Module, input_px: int) -> bool:
     with torch.inference_mode():
         try:
             return torch.allclose(module(image), split(image), rtol=1e-4, atol=1e-5)
-        # Blocks that were never meant to be called in a row fail in any way they like.
-        except Exception:
+        # What blocks raise that were never meant to be called in a row: wrong shapes, missing
+        # arguments, attributes of another kind of block.
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
             return False

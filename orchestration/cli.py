@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from orchestration.cli_database import database
+from orchestration.cli_home import open_home, standard_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-database = typer.Typer(help="The database: its URL, its schema, a prompt on it.")
 app.add_typer(database, name="db", no_args_is_help=True)
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
@@ -40,17 +40,21 @@ def main() -> None:
     try:
         app()
     except FfpeError as error:
-        _stderr().print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True, highlight=False)
+        standard_error().print(
+            f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True, highlight=False
+        )
         sys.exit(1)
     except KeyboardInterrupt:
-        _stderr().print("stopped; the same command goes on where it was")
+        standard_error().print("stopped; the same command goes on where it was")
         sys.exit(130)
     except Exception as error:
         # Looked up only now: importing SQLAlchemy would slow every `--help`.
         if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "psycopg"):
             raise
         what = " ".join(str(getattr(error, "orig", error)).split())
-        _stderr().print(f"[bold red]error:[/] the database says: {_escaped(what)}", soft_wrap=True)
+        standard_error().print(
+            f"[bold red]error:[/] the database says: {_escaped(what)}", soft_wrap=True
+        )
         sys.exit(1)
 
 
@@ -75,8 +79,8 @@ def run(
     if select is not None and select not in GROUPS:
         raise typer.BadParameter(f"--select {select!r}; expected one of {', '.join(GROUPS)}")
     study = read_study(study_file)
-    console = _stderr()
-    with _home() as home, ConsoleProgress(console) as progress:
+    console = standard_error()
+    with open_home() as home, ConsoleProgress(console) as progress:
         n_runs = run_study(
             home,
             study,
@@ -98,7 +102,7 @@ def results(study_file: StudyFile, as_json: AsJson = False) -> None:
     from orchestration.study import read_study
 
     study = read_study(study_file)
-    with _home() as home:
+    with open_home() as home:
         _show_results(home, study.name, as_json)
 
 
@@ -112,12 +116,12 @@ def rejects(study_file: StudyFile, as_json: AsJson = False) -> None:
     from orchestration.study import read_study
 
     study = read_study(study_file)
-    with _home() as home, Session(home.engine) as session:
+    with open_home() as home, Session(home.engine) as session:
         ledger = rejects_frame(session, study.name)
     if as_json:
         _print_json(json.loads(ledger.to_json(orient="records", date_format="iso")))
     elif ledger.empty:
-        _stderr().print(f"nothing was left out of {study.name}")
+        standard_error().print(f"nothing was left out of {study.name}")
     else:
         _stdout().print(frame_table(ledger[["stage", "item", "reason"]]))
 
@@ -132,7 +136,7 @@ def up(
     from orchestration.study import read_studies
 
     studies = read_studies(study_files)
-    with _home() as home:
+    with open_home() as home:
         services = start_services(home, [study.path for study in studies], port=port)
         _stdout().print(f"{services.url}  ({len(services.studies)} studies; `ffpe down` ends it)")
 
@@ -147,7 +151,7 @@ def down() -> None:
     ended = stop_services(home)
     if home.embedded is not None:
         home.embedded.release()
-    _stderr().print(f"ended {', '.join(ended)}" if ended else "nothing was up")
+    standard_error().print(f"ended {', '.join(ended)}" if ended else "nothing was up")
 
 
 @app.command()
@@ -179,7 +183,7 @@ def status(as_json: AsJson = False) -> None:
     from orchestration.display import status_view
     from orchestration.status import installation_status
 
-    with _home() as home:
+    with open_home() as home:
         found = installation_status(home)
     if as_json:
         _print_json(found)
@@ -203,83 +207,6 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@database.command()
-def url() -> None:
-    """Print the database's URL; an embedded server runs while something uses it."""
-    with _home() as home:
-        shown = home.url.set(drivername="postgresql")
-        typer.echo(shown.render_as_string(hide_password=False))
-
-
-@database.command()
-def upgrade() -> None:
-    """Bring the database's schema to the newest migration."""
-    from featurestore import schema
-    from featurestore.engine import connect
-
-    with _home() as home:
-        engine = connect(home.url)
-        before = schema.current(engine)
-        schema.upgrade(engine)
-        engine.dispose()
-    _stderr().print(f"schema {before or 'absent'} → {schema.head()}")
-
-
-@database.command(context_settings={"ignore_unknown_options": True})
-def psql(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[PSQL OPTIONS]", help="Passed on to psql.")
-    ] = None,
-) -> None:
-    """Open psql on the database."""
-    import os
-    import shutil
-    import subprocess
-
-    from featurestore.errors import StoreError
-
-    with _home() as home:
-        url_text = home.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        program = (
-            shutil.which("psql") if home.embedded is None else str(home.embedded.binary("psql"))
-        )
-        if program is None:
-            raise StoreError(
-                "psql is not installed; `ffpe db url` gives the URL for another client"
-            )
-        # By the environment, since a password in the arguments is seen by every user.
-        status_code = subprocess.call(
-            [program, *(arguments or [])], env=os.environ | _psql_environment(url_text)
-        )
-    raise typer.Exit(status_code)
-
-
-def _psql_environment(url_text: str) -> dict[str, str]:
-    from sqlalchemy import make_url
-
-    url = make_url(url_text)
-    host = url.host or url.query.get("host")
-    parts = {
-        "PGHOST": host,
-        "PGPORT": url.port,
-        "PGUSER": url.username,
-        "PGPASSWORD": url.password,
-        "PGDATABASE": url.database,
-    }
-    return {name: str(value) for name, value in parts.items() if value}
-
-
-@contextmanager
-def _home() -> Iterator[Home]:
-    from orchestration.home import Home
-
-    home = Home.from_environment()
-    try:
-        yield home
-    finally:
-        home.close()
-
-
 def _show_results(home: Home, study: str, as_json: bool) -> None:
     from sqlalchemy.orm import Session
 
@@ -294,7 +221,7 @@ def _show_results(home: Home, study: str, as_json: bool) -> None:
     if as_json:
         _print_json(json.loads(comparisons.to_json(orient="records", double_precision=15)))
     elif comparisons.empty:
-        _stderr().print(f"study {study} has no comparison yet; `ffpe run` makes it")
+        standard_error().print(f"study {study} has no comparison yet; `ffpe run` makes it")
     else:
         _stdout().print(results_view(comparisons, better, predictable))
 
@@ -308,12 +235,6 @@ def _stdout() -> Console:
 
     # Piped into a file a table keeps its columns instead of wrapping at 80 characters.
     return Console(width=None if sys.stdout.isatty() else 140)
-
-
-def _stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def _escaped(error: object) -> str:

@@ -12,6 +12,7 @@ from featurestore.tables.encoders import (
     StudyEncoder,
     TrainingEpoch,
 )
+from featurestore.tables.gene_results import BetterCount, CvGenePrediction, Predictability
 from featurestore.tables.ledger import RejectRow
 from featurestore.tables.molecular import (
     Clinical,
@@ -23,14 +24,11 @@ from featurestore.tables.molecular import (
     SequencedPatient,
 )
 from featurestore.tables.results import (
-    BetterCount,
     Comparison,
-    CvGenePrediction,
     CvPrediction,
     CvScore,
     Experiment,
     ExperimentEncoder,
-    Predictability,
 )
 from featurestore.tables.tissue import (
     Dataset,
