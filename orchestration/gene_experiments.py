@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
@@ -14,23 +13,20 @@ from featurestore.errors import CohortError, Reject, StoreError
 from featurestore.ledger import record_rejects
 from featurestore.molecular_frames import (
     expression_frame,
-    mutation_counts,
     mutation_frame,
-    source_genes,
     source_patients,
 )
 from featurestore.patient_matching import match_patients
 from featurestore.results import ExperimentKey
-from featurestore.sources.gene_sets import LUNG_DRIVERS, known_genes, read_genes
 from featurestore.study_datasets import study_dataset
 from featurestore.tables import Experiment, MolecularSource
 from orchestration.clinical_baseline import CLINICAL, clinical_features
+from orchestration.gene_choice import chosen_genes
 from orchestration.home import Home
 from orchestration.luad_sources import (
     EXPRESSION,
     MUTATION,
     clinical_source,
-    cohort_files,
     expression_source,
     luad_section,
     mutation_source,
@@ -77,7 +73,7 @@ def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneIn
     dataset = study_dataset(session, study.name, SLIDE_TILES)
     find = expression_source if task == EXPRESSION else mutation_source
     source = find(home, session, study)
-    genes, rejects = _genes(home, session, study, task, source.source_id)
+    genes, rejects = chosen_genes(home, session, study, task, source.source_id)
     if not genes:
         raise CohortError(
             f"study {study.name!r}: no gene of the {task} task is in {source.name}; first: "
@@ -108,26 +104,6 @@ def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneIn
         settings=settings,
     )
     return GeneInputs(key, dataset.dataset_id, version_ids, source, genes, rejects)
-
-
-def _genes(
-    home: Home, session: Session, study: Study, task: str, source_id: int
-) -> tuple[tuple[str, ...], tuple[Reject, ...]]:
-    luad = luad_section(study)
-    files = cohort_files(home, luad)
-    wanted = files.genes if task == EXPRESSION else files.mutated_genes
-    known = source_genes(session, source_id)
-    if wanted is None:
-        names = known if task == EXPRESSION else LUNG_DRIVERS
-    elif isinstance(wanted, Path):
-        names = read_genes(wanted, luad.gene_sets if task == EXPRESSION else None).symbols
-    else:
-        names = wanted
-    genes, rejects = known_genes(names, known, f"the {task} table")
-    if task == MUTATION and genes:
-        most = mutation_counts(session, source_id, genes)["symbol"].head(luad.top_mutated)
-        genes = tuple(most)
-    return genes, rejects
 
 
 def score_genes(
