@@ -10,6 +10,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.schema import CreateSchema
 
 from featurestore.errors import StoreError
 
@@ -58,6 +59,16 @@ def downgrade(engine: Engine, revision: str) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         command.downgrade(alembic_config(connection), revision)
     engine.dispose()
+
+
+def ensure_namespace(engine: Engine, name: str) -> None:
+    """Create a Postgres schema if it is absent; safe to call from several processes at once.
+
+    ``IF NOT EXISTS`` alone is not: of two that create it at the same moment one fails.
+    """
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.execute(CreateSchema(name, if_not_exists=True))
 
 
 def require_current(engine: Engine) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import URL, Engine, make_url, text
+from sqlalchemy import URL, Engine, make_url
 
 from featurestore import schema
 from featurestore.embedded import EmbeddedPostgres
@@ -116,8 +116,7 @@ class Home:
 
         Dagster speaks psycopg2, which keeps the schema in the connection's options.
         """
-        with self.engine.begin() as connection:
-            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {DAGSTER_SCHEMA}"))
+        schema.ensure_namespace(self.engine, DAGSTER_SCHEMA)
         url = make_url(self.url).set(drivername="postgresql+psycopg2")
         url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA}"})
         return url.render_as_string(hide_password=False)

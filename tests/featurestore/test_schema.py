@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from alembic import command
 from sqlalchemy import Engine, inspect, select, text
@@ -96,3 +99,19 @@ def test_head_is_the_newest_migration(engine: Engine) -> None:
     with engine.connect() as connection:
         assert connection.scalar(select(text("version_num")).select_from(text("alembic_version")))
     assert schema.current(engine) == schema.head()
+
+
+def test_several_processes_may_create_the_same_namespace_at_once(empty_engine: Engine) -> None:
+    n_at_once = 8
+    ready = threading.Barrier(n_at_once)
+
+    def create(_: int) -> None:
+        with empty_engine.connect():
+            ready.wait(timeout=30)
+        schema.ensure_namespace(empty_engine, "beside")
+
+    for _ in range(5):
+        with ThreadPoolExecutor(n_at_once) as pool:
+            list(pool.map(create, range(n_at_once)))
+        with empty_engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA beside"))

@@ -230,7 +230,10 @@ def test_the_roles_of_the_compose_file_as_processes(
                 log.close()
                 if role == "code-server":
                     check = ["serve", role, "--port", str(code_port), "--check"]
-                    until(lambda check=check: ffpe(environment, *check).returncode == 0)
+                    until(
+                        lambda check=check: ffpe(environment, *check).returncode == 0,
+                        log=server_folder / f"{role}.log",
+                    )
             url = f"http://127.0.0.1:{web_port}"
             until(lambda: answers(f"{url}/server_info"))
             assert materialise(url, "colour", "tissue_tiles") == "SUCCESS"
@@ -253,10 +256,11 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait(timeout=30)
 
 
-def until(ready: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
+def until(ready: Callable[[], bool], *, log: Path | None = None) -> None:
+    deadline = time.monotonic() + 90
     while not ready():
-        assert time.monotonic() < deadline, "it did not become ready"
+        said = "" if log is None else log.read_text(errors="replace")[-2000:]
+        assert time.monotonic() < deadline, f"it did not become ready: {said}"
         time.sleep(0.5)
 
 
