@@ -18,7 +18,7 @@ from featurestore.model_versions import ModelVersion
 from models.encoders import open_network
 from models.finetune_settings import FinetuneSettings, TrainingTile, require_classes
 from models.holdout import held_out
-from models.networks import backbone, classifier_names
+from models.networks import backbone, classifier_name
 from models.runtime import Runtime, compile_network, with_normalisation
 from models.split_network import split_network
 from models.tiles import TileRef
@@ -86,7 +86,7 @@ class FinetuneRun:
 
     def save(self, folder: Path, trained_on: str) -> str:
         """Keep the network, and its classifier under the name that timm gives it."""
-        classifier = (*classifier_names(self._network), "fc")[0]
+        classifier = classifier_name(self._network)
         state = backbone(self._network.state_dict(), self._network)
         for name, tensor in self._head.state_dict().items():
             state[f"{classifier}.{name}"] = tensor

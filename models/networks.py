@@ -173,6 +173,11 @@ def classifier_names(module: nn.Module) -> tuple[str, ...]:
     return (declared,) if isinstance(declared, str) else tuple(declared)
 
 
+def classifier_name(module: nn.Module) -> str:
+    """Name under which a fine-tuned classifier is kept: timm's own, or ``fc``."""
+    return (*classifier_names(module), "fc")[0]
+
+
 def network_input(
     network: str, module: nn.Module, pretrained_cfg: Mapping[str, Any] | None = None
 ) -> NetworkInput:

@@ -17,6 +17,7 @@ from featurestore.errors import FfpeError, SourceError, StoreError
 from featurestore.patient_features import n_embedded_tiles, pooled_counts
 from featurestore.results import ExperimentKey
 from featurestore.study_datasets import is_as_read, study_dataset
+from featurestore.tile_classes import n_unclassified
 from orchestration.experiments import tissue_inputs
 from orchestration.gene_experiments import gene_inputs
 from orchestration.home import Home
@@ -39,13 +40,17 @@ from orchestration.naming import (
     PATIENT_FEATURES,
     SLIDE_EMBEDDINGS,
     SLIDE_TILES,
+    TILE_CLASSES,
     TISSUE_COMPARISON,
     TISSUE_SCORES,
     TISSUE_TILES,
+    TUMOUR_TILES,
+    cohort_tiles,
 )
 from orchestration.registry import pointer_of, recipe_sha256, weights_present
 from orchestration.study import Study
 from orchestration.study_sections import CLINICAL, EncoderEntry
+from orchestration.tile_selection import classifier_version, tumour_listing
 from orchestration.tile_sources import fingerprint
 
 
@@ -107,9 +112,15 @@ def stale_models(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
 
 
 def feature_names(study: Study) -> list[str]:
-    """Names of the feature assets that the study has."""
+    """Names of the feature assets that follow from a new version of an encoder alone."""
     names = [] if study.tissue is None else [EMBEDDINGS]
-    return names + ([] if study.luad is None else [SLIDE_EMBEDDINGS, PATIENT_FEATURES])
+    names += [] if study.luad is None else [SLIDE_EMBEDDINGS]
+    # Tumour tiles are known once another encoder has seen them all: see stale_pooling.
+    return names + ([PATIENT_FEATURES] if study.luad is not None and _pools_all(study) else [])
+
+
+def _pools_all(study: Study) -> bool:
+    return cohort_tiles(study) == SLIDE_TILES
 
 
 def stale_features(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
@@ -126,14 +137,48 @@ def stale_features(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
                 slides = study_dataset(session, study.name, SLIDE_TILES).dataset_id
                 if coverage(session, version_id, slides, study.name).n_missing:
                     stale.append(SLIDE_EMBEDDINGS)
-                pooled = pooled_counts(session, version_id, slides)["n_tiles"].sum()
-                if stale[-1:] == [SLIDE_EMBEDDINGS] or pooled != n_embedded_tiles(
-                    session, version_id, slides
+                if _pools_all(study) and (
+                    stale[-1:] == [SLIDE_EMBEDDINGS] or not _is_pooled(session, version_id, slides)
                 ):
                     stale.append(PATIENT_FEATURES)
         except StoreError:
             return feature_names(study)
     return stale
+
+
+def stale_classes(home: Home, study: Study) -> list[str]:
+    """Names of the assets that tell classes of the slides' tiles, where they are not current."""
+    if study.luad is None or study.classifier() is None:
+        return []
+    names = [TILE_CLASSES] if _pools_all(study) else [TILE_CLASSES, TUMOUR_TILES]
+    with Session(home.engine) as session:
+        try:
+            version_id = classifier_version(session, study)
+            slides = study_dataset(session, study.name, SLIDE_TILES).dataset_id
+            if n_unclassified(session, version_id, slides):
+                return names
+            listing = tumour_listing(session, study)
+        except StoreError:
+            return names
+        return [name for name in names[1:] if not is_as_read(session, study.name, name, listing)]
+
+
+def stale_pooling(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
+    """The name of the patients' features, if the tumour tiles are not those that were pooled."""
+    if study.luad is None or _pools_all(study):
+        return []
+    with Session(home.engine) as session:
+        try:
+            version_id = pointer_of(session, study, entry.name).model_version_id
+            tumour = study_dataset(session, study.name, TUMOUR_TILES).dataset_id
+        except StoreError:
+            return [PATIENT_FEATURES]
+        return [] if _is_pooled(session, version_id, tumour) else [PATIENT_FEATURES]
+
+
+def _is_pooled(session: Session, version_id: int, dataset_id: int) -> bool:
+    pooled = int(pooled_counts(session, version_id, dataset_id)["n_tiles"].sum())
+    return pooled == n_embedded_tiles(session, version_id, dataset_id)
 
 
 def stale_analysis(home: Home, study: Study) -> list[str]:

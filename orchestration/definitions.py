@@ -15,6 +15,7 @@ import dagster as dg
 
 from orchestration.defs.analysis import analysis_assets
 from orchestration.defs.checks import study_checks
+from orchestration.defs.classes import class_assets
 from orchestration.defs.features import feature_assets
 from orchestration.defs.genes import gene_assets
 from orchestration.defs.models import model_assets
@@ -43,7 +44,7 @@ def build_definitions(
     checks: list[dg.AssetChecksDefinition] = []
     for study in studies:
         assets += source_assets(study) + model_assets(study)
-        assets += luad_source_assets(study) + feature_assets(study)
+        assets += luad_source_assets(study) + feature_assets(study) + class_assets(study)
         assets += analysis_assets(study) + gene_assets(study)
         checks += study_checks(study)
     return dg.Definitions(

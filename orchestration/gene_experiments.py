@@ -31,7 +31,7 @@ from orchestration.luad_sources import (
     luad_section,
     mutation_source,
 )
-from orchestration.naming import SLIDE_TILES
+from orchestration.naming import cohort_tiles
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
@@ -70,7 +70,7 @@ def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneIn
         If no gene is left.
     """
     luad = luad_section(study)
-    dataset = study_dataset(session, study.name, SLIDE_TILES)
+    dataset = study_dataset(session, study.name, cohort_tiles(study))
     find = expression_source if task == EXPRESSION else mutation_source
     source = find(home, session, study)
     genes, rejects = chosen_genes(home, session, study, task, source.source_id)
@@ -94,6 +94,9 @@ def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneIn
         "source": source.digest,
         "genes": list(genes),
     }
+    if luad.tiles == "tumour":
+        # The data set says which tiles; this says why, where a person reads the settings.
+        settings["tiles"] = {"tumour": sorted(luad.tumour_labels), "from": luad.min_tumour}
     if task == EXPRESSION:
         settings["n_permutations"] = luad.n_permutations
     key = ExperimentKey(

@@ -21,6 +21,8 @@ EXPRESSION_TABLE = "expression_table"
 MUTATION_TABLE = "mutation_table"
 CLINICAL_TABLE = "clinical_table"
 SLIDE_EMBEDDINGS = "slide_embeddings"
+TILE_CLASSES = "tile_classes"
+TUMOUR_TILES = "tumour_tiles"
 PATIENT_FEATURES = "patient_features"
 EXPRESSION_SCORES = "expression_scores"
 EXPRESSION_COMPARISON = "expression_comparison"
@@ -44,6 +46,12 @@ def code_version(*sections: BaseModel | tuple[BaseModel, ...] | int | None) -> s
         for section in sections
     ]
     return content_sha256(plain)[:12]
+
+
+def cohort_tiles(study: Study) -> str:
+    """The asset whose tiles are pooled to patients: those of the slides, or the tumour's alone."""
+    by_tumour = study.luad is not None and study.luad.tiles == "tumour"
+    return TUMOUR_TILES if by_tumour else SLIDE_TILES
 
 
 def encoder_partitions(study: Study) -> dg.StaticPartitionsDefinition:

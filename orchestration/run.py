@@ -59,6 +59,12 @@ def stale_launches(home: Home, study: Study, groups: Collection[str]) -> Iterato
             )
         if names:
             yield Launch(tuple(names), entry.name)
+    if FEATURES in groups:
+        if names := currency.stale_classes(home, study):
+            yield Launch(tuple(names), None)
+        for entry in study.encoders:
+            if names := currency.stale_pooling(home, study, entry):
+                yield Launch(tuple(names), entry.name)
     if ANALYSIS in groups and (names := currency.stale_analysis(home, study)):
         yield Launch(tuple(names), None)
 

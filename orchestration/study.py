@@ -91,6 +91,25 @@ class Study(Section):
                 raise ValueError(f"encoder {entry.name!r} is fine-tuned, but [finetune] is missing")
         return self
 
+    @model_validator(mode="after")
+    def _tumour_can_be_told(self) -> Self:
+        if self.luad is None or (self.luad.tiles == "all" and self.luad.tumour_by is None):
+            return self
+        if self.classifier() is None:
+            tuned = [entry.name for entry in self.encoders if entry.finetuned_from is not None]
+            asked = "" if self.luad.tumour_by is None else f" (tumour_by = {self.luad.tumour_by!r})"
+            raise ValueError(
+                f'[luad].tiles = "tumour"{asked} needs an encoder with finetuned_from, whose '
+                f"classifier tells tumour; the study has {', '.join(tuned) or 'none'}"
+            )
+        return self
+
+    def classifier(self) -> EncoderEntry | None:
+        """The fine-tuned encoder whose classifier tells the class of the slides' tiles, if any."""
+        asked = None if self.luad is None else self.luad.tumour_by
+        tuned = [entry for entry in self.encoders if entry.finetuned_from is not None]
+        return next((entry for entry in tuned if asked in (None, entry.name)), None)
+
     def encoder(self, name: str) -> EncoderEntry:
         """The entry of the encoder called ``name``.
 

@@ -189,6 +189,14 @@ class Luad(Section):
         Share of a tile that must be tissue.
     stain : {"none", "macenko"}
         Stain normalisation of every tile.
+    tiles : {"all", "tumour"}
+        Which tiles stand for a patient; ``tumour`` asks the classifier of a fine-tuned encoder.
+    tumour_labels : list of str
+        Classes of ``[finetune]`` that count as tumour; their probabilities are summed.
+    min_tumour : float
+        A tile is tumour from this probability on.
+    tumour_by : str, optional
+        Name of the encoder whose classifier is asked; the first fine-tuned one if absent.
     expression, mutations, clinical : path, optional
         Tables; see their readers for the formats.
     unit, sample_sheet : optional
@@ -219,6 +227,10 @@ class Luad(Section):
     max_tiles_per_slide: int = Field(default=500, ge=1)
     min_tissue: float = Field(default=0.5, gt=0, le=1)
     stain: Literal["none", "macenko"] = "none"
+    tiles: Literal["all", "tumour"] = "all"
+    tumour_labels: tuple[str, ...] = Field(default=("TUM",), min_length=1)
+    min_tumour: float = Field(default=0.5, gt=0, le=1)
+    tumour_by: str | None = None
     expression: StudyPath | None = None
     unit: str | None = None
     sample_sheet: StudyPath | None = None

@@ -5,6 +5,7 @@ any program, ours or another's. ``migrations/`` says how a database comes to loo
 """
 
 from featurestore.tables.base import Base
+from featurestore.tables.classes import TileClass, TileSelection
 from featurestore.tables.encoders import (
     Embedding,
     ModelVersionRow,
@@ -67,5 +68,7 @@ __all__ = [
     "StudyDataset",
     "StudyEncoder",
     "Tile",
+    "TileClass",
+    "TileSelection",
     "TrainingEpoch",
 ]

@@ -24,6 +24,7 @@ from orchestration.naming import (
     SLIDE_TILES,
     TISSUE_TILES,
     asset_key,
+    cohort_tiles,
     encoder_partitions,
 )
 from orchestration.registry import pointer_of
@@ -104,7 +105,7 @@ def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
 def _patient_features(study: Study) -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(study, PATIENT_FEATURES),
-        deps=[asset_key(study, SLIDE_EMBEDDINGS)],
+        deps=[asset_key(study, SLIDE_EMBEDDINGS), asset_key(study, cohort_tiles(study))],
         partitions_def=encoder_partitions(study),
         group_name=FEATURES,
         description="Mean of every patient's tile vectors, pooled in SQL",
@@ -116,7 +117,7 @@ def _patient_features(study: Study) -> dg.AssetsDefinition:
         with transaction(home) as session:
             version_id = pointer_of(session, study, context.partition_key).model_version_id
             version = versions.load(session, version_id)
-            dataset = study_dataset(session, study.name, SLIDE_TILES)
+            dataset = study_dataset(session, study.name, cohort_tiles(study))
             n_patients = pool_patients(session, version_id, dataset.dataset_id)
             counts = pooled_counts(session, version_id, dataset.dataset_id)
             digest = content_sha256([version.sha256, dataset.digest, "mean"])

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore.errors import TrainingError
+from featurestore.errors import TrainingError, WeightsError
 from featurestore.sources.images import read_rgb
+from models.classify import open_classifier
 from models.encoders import EncoderSettings, describe, open_encoder, open_network
 from models.finetune import FinetuneSettings, TrainingTile, finetune, training_content
 from models.split_network import split_network
@@ -105,12 +106,26 @@ def test_kept_classifier_does_what_the_log_says(tune, small, tissue):
     features = open_encoder(tuned.version, folder=small.folder)(
         np.stack([read_rgb(tile.path) for tile in tissue])
     )
-    state = load_weights(small.folder, tuned.version.weights_sha256)
+    classifier = open_classifier(tuned.version, folder=small.folder)
 
-    scores = features @ state["fc.weight"].numpy().T + state["fc.bias"].numpy()
-    right = [tuned.classes[i] == t.label for i, t in zip(scores.argmax(1), tissue, strict=True)]
+    assert classifier.classes == tuned.classes
+    probabilities = classifier.probabilities(features)
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    # What torch makes of the same layer; large features must not overflow on the way.
+    state = load_weights(small.folder, tuned.version.weights_sha256)
+    logits = torch.from_numpy(features) @ state["fc.weight"].T + state["fc.bias"]
+    assert np.allclose(probabilities, logits.softmax(1).numpy(), atol=1e-6)
+    assert np.isfinite(classifier.probabilities(features * 1e4)).all()
+    right = [
+        tuned.classes[i] == t.label for i, t in zip(probabilities.argmax(1), tissue, strict=True)
+    ]
     assert np.mean(right) > 0.9
     assert all(math.isnan(epoch.validation_loss) for epoch in tuned.epochs)
+
+
+def test_weights_without_a_classifier_are_named(small):
+    with pytest.raises(WeightsError, match="hold no classifier with named classes"):
+        open_classifier(small.version, folder=small.folder)
 
 
 def test_same_seed_same_weights_and_no_trace_in_the_process(followed, tune, tissue):
