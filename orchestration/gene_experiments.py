@@ -99,6 +99,7 @@ def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneIn
         settings["tiles"] = {"tumour": sorted(luad.tumour_labels), "from": luad.min_tumour}
     if task == EXPRESSION:
         settings["n_permutations"] = luad.n_permutations
+        settings["n_components"] = luad.components
     key = ExperimentKey(
         study=study.name,
         task=task,
@@ -217,7 +218,7 @@ def _evaluate(
         settings = MutationSettings(**shared)
         report = _reporter(on_progress, "mutation: cross-validate")
         return evaluate_mutation(cohort, settings, on_progress=report), None
-    expression = ExpressionSettings(**shared)
+    expression = ExpressionSettings(**shared, n_components=inputs.key.settings["n_components"])
     report = _reporter(on_progress, "expression: cross-validate")
     result = evaluate_expression(cohort, expression, on_progress=report)
     test = predictability_test(

@@ -215,6 +215,9 @@ class Luad(Section):
         Cross-validation.
     group : {"patient", "site"}
         What folds keep whole: patients, or whole tissue source sites.
+    components : int, optional
+        Principal components of the features that expression is predicted from, fitted inside
+        each training fold; all features if absent.
     n_permutations : int
         Permutations of the test that asks whether a gene is predictable at all.
     """
@@ -244,6 +247,7 @@ class Luad(Section):
     folds: int = Field(default=5, ge=2)
     repeats: int = Field(default=50, ge=1)
     group: Literal["patient", "site"] = "patient"
+    components: int | None = Field(default=None, ge=1)
     n_permutations: int = Field(default=100, ge=20)
 
     @field_validator("slides", mode="before")

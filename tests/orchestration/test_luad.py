@@ -14,6 +14,7 @@ from featurestore.tables import (
     CvGenePrediction,
     CvScore,
     Embedding,
+    Experiment,
     Expression,
     PatientFeature,
     RejectRow,
@@ -40,15 +41,16 @@ folds = 3
 repeats = {repeats}
 group = "{group}"
 n_permutations = 20
+{keys}
 [[encoders]]
 name = "imgnet-2048"
 input_px = 72
 """
 
 
-def study_of(folder: Path, *, repeats: int = 2, group: str = "patient") -> Study:
+def study_of(folder: Path, *, repeats: int = 2, group: str = "patient", keys: str = "") -> Study:
     path = folder / "lung.toml"
-    path.write_text(STUDY.format(n_patients=N_PATIENTS, repeats=repeats, group=group))
+    path.write_text(STUDY.format(n_patients=N_PATIENTS, repeats=repeats, group=group, keys=keys))
     return read_study(path)
 
 
@@ -117,8 +119,10 @@ def test_a_cohort_goes_from_slides_to_genes_and_then_nothing_is_left_to_do(
     assert [launch.encoder for launch in again] == [None]
 
 
-def test_whole_sites_are_kept_together_where_asked(home: Home, tmp_path: Path) -> None:
-    run(home, study_of(tmp_path, group="site"))
+def test_whole_sites_are_kept_together_and_components_taken_where_asked(
+    home: Home, tmp_path: Path
+) -> None:
+    run(home, study_of(tmp_path, group="site", keys="components = 5"))
     with Session(home.engine) as session:
         split_sites = session.scalar(
             text(
@@ -135,6 +139,8 @@ def test_whole_sites_are_kept_together_where_asked(home: Home, tmp_path: Path) -
         )
         assert split_sites == 0
         assert count(session, CvGenePrediction) > 0
+        of_expression = select(Experiment.settings).where(Experiment.task == "expression")
+        assert session.scalars(of_expression).one()["n_components"] == 5
 
 
 def test_a_slide_that_vanishes_or_changes_after_tiling_is_in_the_ledger(
