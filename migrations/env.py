@@ -10,7 +10,7 @@ from sqlalchemy.schema import SchemaItem
 
 from featurestore.tables import Base
 
-_PARTITION = re.compile(r"embeddings_v\d+|expression_s\d+")
+_PARTITION = re.compile(r"embeddings_v\d+|search_codes_v\d+|expression_s\d+")
 
 
 def _ours(item: SchemaItem, name: str | None, kind: str, reflected: bool, _other: Any) -> bool:

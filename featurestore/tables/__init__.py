@@ -31,6 +31,12 @@ from featurestore.tables.results import (
     Experiment,
     ExperimentEncoder,
 )
+from featurestore.tables.search import (
+    RetrievalQuality,
+    SearchCode,
+    SearchPending,
+    SearchProjection,
+)
 from featurestore.tables.tissue import (
     Dataset,
     DatasetTile,
@@ -63,6 +69,10 @@ __all__ = [
     "PatientFeature",
     "Predictability",
     "RejectRow",
+    "RetrievalQuality",
+    "SearchCode",
+    "SearchPending",
+    "SearchProjection",
     "SequencedPatient",
     "Slide",
     "StudyDataset",

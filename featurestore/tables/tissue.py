@@ -145,7 +145,7 @@ class DatasetTile(Base):
     )
     tile_id: Mapped[int] = mapped_column(ForeignKey(Tile.tile_id), primary_key=True, index=True)
     label: Mapped[str | None] = mapped_column(
-        Text, comment="Class as annotated in this data set; NULL where none is"
+        Text, index=True, comment="Class as annotated in this data set; NULL where none is"
     )
     path: Mapped[str] = mapped_column(
         Text, comment="File of the tile, or of its slide, relative to datasets.root"

@@ -1,0 +1,284 @@
+"""Search codes in the store: fitting a projection, coding what waits, and the index.
+
+A model version without a projection is searched exactly. :func:`start_codes` gives it one and
+lets every embedding wait for its code; :func:`write_pending_codes` codes a batch of those that
+wait; :func:`build_index` ends the first filling. Each is a step of its own for the caller to
+commit, so that a killed run goes on where it was and search is right at every moment between.
+Embeddings that come later wait, too: a trigger enters them (``functions/await_search_code.sql``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.orm import Session
+
+from featurestore.copy import copy_rows
+from featurestore.embeddings import matrix, partition_name
+from featurestore.errors import StoreError
+from featurestore.search.projection import Projection, fit_projection
+from featurestore.tables import (
+    Embedding,
+    ModelVersionRow,
+    SearchCode,
+    SearchPending,
+    SearchProjection,
+    Tile,
+)
+
+SAMPLE_SIZE = 10_000
+BATCH = 4_096
+# Embeddings of more features than this would need too large a matrix for so large a sample.
+_MANY_FEATURES = 4_096
+_CODE_COLUMNS = [("model_version_id", "int8"), ("tile_id", "int8"), ("code", "halfvec")]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeState:
+    """How far a model version's search codes are.
+
+    Attributes
+    ----------
+    n_embeddings, n_codes, n_pending : int
+        Embeddings, those of them with a code, and those waiting for one. A zero vector has
+        neither: it has no direction, and is nobody's neighbour.
+    projection : SearchProjection or None
+        None where the version has no codes and is searched exactly.
+    indexed : bool
+        Whether the codes have their index.
+    """
+
+    n_embeddings: int
+    n_codes: int
+    n_pending: int
+    projection: SearchProjection | None
+    indexed: bool
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether the projection was fitted on a small store that has since doubled."""
+        fitted = self.projection
+        return (
+            fitted is not None
+            and fitted.n_at_fit < SAMPLE_SIZE
+            and self.n_embeddings >= 2 * fitted.n_at_fit
+        )
+
+    @property
+    def current(self) -> bool:
+        """Whether there is nothing to do: also where there is no embedding to code."""
+        if self.projection is None:
+            return self.n_embeddings == 0
+        return self.indexed and self.n_pending == 0 and not self.outgrown
+
+
+def code_partition(model_version_id: int) -> str:
+    """Name of the table that holds the search codes of one model version."""
+    return f"search_codes_v{int(model_version_id)}"
+
+
+def code_state(session: Session, model_version_id: int) -> CodeState:
+    """Count a model version's embeddings, codes and those that wait for one."""
+
+    def count(table: type[Embedding | SearchCode | SearchPending]) -> int:
+        of_version = table.model_version_id == model_version_id
+        query = select(func.count()).select_from(table).where(of_version)
+        return session.execute(query).scalar_one()
+
+    index = func.to_regclass(_index_name(model_version_id))
+    return CodeState(
+        n_embeddings=count(Embedding),
+        n_codes=count(SearchCode),
+        n_pending=count(SearchPending),
+        projection=session.get(SearchProjection, model_version_id, populate_existing=True),
+        indexed=session.execute(select(index)).scalar_one() is not None,
+    )
+
+
+def load_projection(session: Session, model_version_id: int) -> Projection | None:
+    """The version's projection, or None where it has none."""
+    row = session.get(SearchProjection, model_version_id)
+    if row is None:
+        return None
+    return Projection(
+        mean=np.frombuffer(row.mean, "<f4"),
+        components=np.frombuffer(row.components, "<f4").reshape(row.code_dim, row.dim),
+        explained_variance=row.explained_variance,
+    )
+
+
+def start_codes(session: Session, model_version_id: int, *, seed: int) -> Projection:
+    """Fit a version's projection and let all of its embeddings wait for their codes.
+
+    Codes that it had are dropped. The caller commits.
+
+    Parameters
+    ----------
+    session : sqlalchemy.orm.Session
+    model_version_id : int
+        A registered version.
+    seed : int
+        Seed of the sample: the same tiles and seed give the same sample in any database.
+
+    Raises
+    ------
+    StoreError
+        If there is no such version, or no embedding that has a direction.
+    """
+    version = session.get(ModelVersionRow, model_version_id)
+    if version is None:
+        raise StoreError(f"the store holds no model version {model_version_id}")
+    sample = _sample(session, version, seed)
+    vectors = matrix(session, model_version_id, sample) if sample else np.empty((0, version.dim))
+    vectors = vectors[np.linalg.norm(vectors, axis=1) > 0].astype(np.float32)
+    if not len(vectors):
+        raise StoreError(
+            f"model version {model_version_id} has no embedding that is not zero: "
+            "embed tiles first, then build its search codes"
+        )
+    projection = fit_projection(vectors)
+    _lock_embeddings(session, model_version_id)
+    _drop_codes(session, model_version_id)
+    n_embeddings = select(func.count()).where(Embedding.model_version_id == model_version_id)
+    session.add(
+        SearchProjection(
+            model_version_id=model_version_id,
+            dim=version.dim,
+            code_dim=len(projection.components),
+            mean=projection.mean.astype("<f4").tobytes(),
+            components=projection.components.astype("<f4").tobytes(),
+            n_sample=len(vectors),
+            n_at_fit=session.execute(n_embeddings).scalar_one(),
+            seed=seed,
+            explained_variance=projection.explained_variance,
+        )
+    )
+    session.flush()
+    _create_partition(session, model_version_id, len(projection.components))
+    session.execute(
+        SearchPending.__table__.insert().from_select(  # type: ignore[attr-defined]
+            ["model_version_id", "tile_id"],
+            select(Embedding.model_version_id, Embedding.tile_id).where(
+                Embedding.model_version_id == model_version_id
+            ),
+        )
+    )
+    return projection
+
+
+def write_pending_codes(session: Session, model_version_id: int, *, limit: int = BATCH) -> int:
+    """Code some of the tiles that wait; the caller commits, and calls again until it is 0.
+
+    Returns
+    -------
+    int
+        Number of tiles that no longer wait.
+    """
+    projection = load_projection(session, model_version_id)
+    if projection is None:
+        return 0
+    waiting = list(
+        session.scalars(
+            select(SearchPending.tile_id)
+            .where(SearchPending.model_version_id == model_version_id)
+            .order_by(SearchPending.tile_id)
+            .limit(limit)
+            # Two processes may code the same version: each takes rows of its own.
+            .with_for_update(skip_locked=True)
+        )
+    )
+    if not waiting:
+        return 0
+    codes = projection.codes(matrix(session, model_version_id, waiting))
+    copy_rows(
+        session,
+        code_partition(model_version_id),
+        _CODE_COLUMNS,
+        _code_rows(model_version_id, waiting, codes),
+    )
+    session.execute(
+        delete(SearchPending).where(
+            SearchPending.model_version_id == model_version_id, SearchPending.tile_id.in_(waiting)
+        )
+    )
+    return len(waiting)
+
+
+def build_index(session: Session, model_version_id: int) -> None:
+    """Create the version's HNSW index on its codes, if it is not there; the caller commits."""
+    projection = session.get_one(SearchProjection, model_version_id)
+    n_codes = session.execute(
+        select(func.count()).where(SearchCode.model_version_id == model_version_id)
+    ).scalar_one()
+    # Built in memory it is many times as fast; a code with its links takes about 1 KB there.
+    megabytes = min(2_048, 64 + n_codes // 800)
+    session.execute(text(f"SET LOCAL maintenance_work_mem = '{int(megabytes)}MB'"))
+    dim = int(projection.code_dim)
+    session.execute(
+        text(
+            f"CREATE INDEX IF NOT EXISTS {_index_name(model_version_id)} "
+            f"ON {code_partition(model_version_id)} "
+            f"USING hnsw ((code::halfvec({dim})) halfvec_l2_ops) "
+            "WITH (m = 16, ef_construction = 100)"
+        )
+    )
+    session.execute(text(f"ANALYZE {code_partition(model_version_id)}"))
+
+
+def _lock_embeddings(session: Session, model_version_id: int) -> None:
+    # Writers of embeddings that are under way end first, and those that come later see the
+    # projection: so every embedding is entered by us or by the trigger. The parent is locked
+    # first, as whoever registers a version does, since a new partition of codes needs it, too.
+    mine = partition_name(model_version_id)
+    session.execute(text(f"LOCK TABLE ONLY embeddings, {mine} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _sample(session: Session, version: ModelVersionRow, seed: int) -> list[int]:
+    size = SAMPLE_SIZE if version.dim <= _MANY_FEATURES else _MANY_FEATURES
+    drawn = func.md5(func.concat(str(seed), Tile.sha256))
+    return list(
+        session.scalars(
+            select(Embedding.tile_id)
+            .join(Tile, Tile.tile_id == Embedding.tile_id)
+            .where(Embedding.model_version_id == version.model_version_id)
+            .order_by(drawn)
+            .limit(size)
+        )
+    )
+
+
+def _code_rows(
+    model_version_id: int, tile_ids: list[int], codes: NDArray[np.float32]
+) -> Iterator[tuple[int, int, HalfVector]]:
+    halves = codes.astype(np.float16)
+    for tile_id, half in zip(tile_ids, halves, strict=True):
+        if np.isfinite(half).all():
+            yield model_version_id, tile_id, HalfVector(half)
+
+
+def _index_name(model_version_id: int) -> str:
+    return f"ix_{code_partition(model_version_id)}_hnsw"
+
+
+def _create_partition(session: Session, model_version_id: int, code_dim: int) -> None:
+    name = code_partition(model_version_id)
+    # Identifiers and limits of DDL cannot be bound; both are integers of our own.
+    session.execute(
+        text(
+            f"CREATE TABLE {name} PARTITION OF search_codes "
+            f"(CONSTRAINT ck_{name}_dim CHECK (vector_dims(code) = {int(code_dim)})) "
+            f"FOR VALUES IN ({int(model_version_id)})"
+        )
+    )
+
+
+def _drop_codes(session: Session, model_version_id: int) -> None:
+    session.execute(text(f"DROP TABLE IF EXISTS {code_partition(model_version_id)}"))
+    session.execute(
+        delete(SearchProjection).where(SearchProjection.model_version_id == model_version_id)
+    )

@@ -1,0 +1,323 @@
+"""Tile search: a tile of the store, or a vector from anywhere, and its nearest neighbours.
+
+One algorithm answers both: the SQL function ``search_tiles`` (``featurestore/functions/``),
+which SQL users reach through ``similar_tiles``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from sqlalchemy import Row, bindparam, func, select, text, type_coerce
+from sqlalchemy.orm import Session
+from sqlalchemy.types import NullType
+
+from featurestore.errors import InputError, StoreError
+from featurestore.search.codes import load_projection
+from featurestore.tables import (
+    Embedding,
+    ModelVersionRow,
+    Patient,
+    SearchCode,
+    SearchPending,
+    Tile,
+)
+
+EXACT = "exact"
+BY_CODE = "hnsw code + exact re-rank"
+_LARGEST_ID = 2**63 - 1
+_LARGEST_K = 2**31 - 1
+_LARGEST_HALF = 65_504.0
+
+# Texts are bound, never put into the statement.
+_SEARCH = text(
+    "SELECT * FROM search_tiles(:model_version_id, :query, :query_code, :k, :label, :dataset,"
+    " :patient, :not_tile, :not_patient, :not_site, :exact)"
+).bindparams(
+    *(bindparam(name, type_=NullType()) for name in ("query", "query_code")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One tile that was found, with what a person needs to know of it.
+
+    Attributes
+    ----------
+    rank : int
+        From 1, the nearest.
+    tile_id : int
+    distance : float
+        Cosine distance of the whole embeddings, 0 to 2.
+    label : str or None
+        Its class in ``dataset``; None where it has none.
+    dataset, path : str or None
+        The newest data set that holds it (of those asked for; one that labels it comes
+        first), and its file there, or that of its slide.
+    patient_id, site : str or None
+        None where the source names none.
+    slide : str or None
+        File name of its slide; None for a tile that is a file of its own.
+    slide_id, x_px, y_px : int or None
+        Its place on that slide, in pixels of level 0.
+    width_px, height_px : int
+        Its size.
+    mpp : float or None
+        Its resolution in µm per pixel.
+    """
+
+    rank: int
+    tile_id: int
+    distance: float
+    label: str | None
+    dataset: str | None
+    path: str | None
+    patient_id: str | None
+    site: str | None
+    slide: str | None
+    slide_id: int | None
+    x_px: int | None
+    y_px: int | None
+    width_px: int
+    height_px: int
+    mpp: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search came to.
+
+    Attributes
+    ----------
+    hits : tuple of Hit
+        Nearest first. Fewer than were asked for only where no more exist.
+    how : str
+        ``"exact"``: every tile that came into question was compared; or ``"hnsw code + exact
+        re-rank"``: those nearest by search code were.
+    model_version_id, k : int
+        What was asked for.
+    tile_id : int or None
+        The tile that was searched with; None for a vector.
+    n_uncoded : int
+        Tiles of the version that have no search code yet. They were compared all the same.
+    """
+
+    hits: tuple[Hit, ...]
+    how: str
+    model_version_id: int
+    k: int
+    tile_id: int | None
+    n_uncoded: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    vector: HalfVector
+    code: HalfVector | None
+    tile_id: int | None = None
+    patient_id: str | None = None
+    site: str | None = None
+
+
+def similar(
+    session: Session,
+    *,
+    model_version_id: int,
+    tile_id: int | None = None,
+    vector: NDArray[np.floating] | None = None,
+    k: int = 20,
+    label: str | None = None,
+    dataset: str | None = None,
+    patient: str | None = None,
+    exclude_same_patient: bool = False,
+    exclude_same_site: bool = False,
+    exact: bool = False,
+) -> SearchResult:
+    """The tiles that look most like a tile of the store, or like a vector.
+
+    Every tile with an embedding of the version is searched, whichever study brought it; the
+    tile that is searched with is not among the hits.
+
+    Parameters
+    ----------
+    session : sqlalchemy.orm.Session
+        Only read from.
+    model_version_id : int
+        Whose embeddings are compared.
+    tile_id : int, optional
+    vector : (dim,) array, optional
+        Exactly one of the two.
+    k : int
+        Hits asked for; so many come back whenever so many exist.
+    label : str, optional
+        Only tiles of this class.
+    dataset : str, optional
+        Only tiles of the data sets of this name or digest.
+    patient : str, optional
+        Only tiles of this patient.
+    exclude_same_patient, exclude_same_site : bool
+        Only tiles of another patient (or tissue source site) than the query tile's. A tile
+        whose patient is unknown may be of the same one, so it is left out, too.
+    exact : bool
+        Compare every tile, rather than those that are near by their codes.
+
+    Raises
+    ------
+    InputError
+        If k, the vector or a text cannot be used, or the query's own patient (or site) is to
+        be excluded and is unknown.
+    StoreError
+        If the store does not hold the tile or the version, or no embedding of it.
+    """
+    _check_request(k, {"label": label, "dataset": dataset, "patient": patient})
+    if (tile_id is None) == (vector is None):
+        raise InputError("search with a tile or with a vector: give exactly one of the two")
+    version = _version(session, model_version_id)
+    if tile_id is not None:
+        query = _stored_query(session, model_version_id, tile_id)
+    else:
+        query = _vector_query(session, version, np.asarray(vector))
+    for asked, known, what in (
+        (exclude_same_patient, query.patient_id, "patient"),
+        (exclude_same_site, query.site, "site"),
+    ):
+        if asked and known is None:
+            whose = "an image" if tile_id is None else f"tile {tile_id}"
+            raise InputError(
+                f"the {what} of {whose} is unknown, so its own tiles cannot be left out: "
+                f"search without exclude-same-{what}"
+            )
+    rows = session.execute(
+        _SEARCH,
+        {
+            "model_version_id": model_version_id,
+            "query": query.vector,
+            "query_code": query.code,
+            "k": min(k, _LARGEST_K),
+            "label": label,
+            "dataset": dataset,
+            "patient": patient,
+            "not_tile": query.tile_id,
+            "not_patient": query.patient_id if exclude_same_patient else None,
+            "not_site": query.site if exclude_same_site else None,
+            "exact": exact,
+        },
+    ).all()
+    return SearchResult(
+        hits=tuple(_hit(row) for row in rows),
+        # Where nothing was found, everything that came into question had been compared.
+        how=rows[0].how if rows else EXACT,
+        model_version_id=model_version_id,
+        k=k,
+        tile_id=tile_id,
+        n_uncoded=session.execute(
+            select(func.count())
+            .select_from(SearchPending)
+            .where(SearchPending.model_version_id == model_version_id)
+        ).scalar_one(),
+    )
+
+
+def _check_request(k: int, texts: dict[str, str | None]) -> None:
+    if k < 1:
+        raise InputError(f"k = {k}; expected at least 1")
+    for name, value in texts.items():
+        if value is None:
+            continue
+        if not value:
+            raise InputError(f"{name} is empty; leave it out to search without it")
+        try:
+            sound = "\0" not in value and value.encode() is not None
+        except UnicodeEncodeError:
+            sound = False
+        if not sound:
+            raise InputError(f"{name} {value!r} holds characters that no text of the store can")
+
+
+def _version(session: Session, model_version_id: int) -> ModelVersionRow:
+    known = 0 < model_version_id <= _LARGEST_ID
+    version = session.get(ModelVersionRow, model_version_id) if known else None
+    if version is None:
+        raise StoreError(
+            f"the store holds no model version {model_version_id}; `ffpe status` lists them"
+        )
+    return version
+
+
+def _stored_query(session: Session, model_version_id: int, tile_id: int) -> _Query:
+    row = None
+    if 0 < tile_id <= _LARGEST_ID:
+        row = session.execute(
+            select(
+                type_coerce(Embedding.embedding, NullType()).label("vector"),
+                type_coerce(SearchCode.code, NullType()).label("code"),
+                Tile.patient_id,
+                Patient.tissue_source_site,
+            )
+            .select_from(Tile)
+            .outerjoin(
+                Embedding,
+                (Embedding.tile_id == Tile.tile_id)
+                & (Embedding.model_version_id == model_version_id),
+            )
+            .outerjoin(
+                SearchCode,
+                (SearchCode.tile_id == Tile.tile_id)
+                & (SearchCode.model_version_id == model_version_id),
+            )
+            .outerjoin(Patient, Patient.patient_id == Tile.patient_id)
+            .where(Tile.tile_id == tile_id)
+        ).one_or_none()
+    if row is None:
+        raise StoreError(f"the store holds no tile {tile_id}")
+    if row.vector is None:
+        raise StoreError(
+            f"tile {tile_id} has no embedding of model version {model_version_id}: embed it "
+            "first, or search with an encoder that has"
+        )
+    vector = row.vector.to_numpy()
+    _refuse_zero(vector, f"tile {tile_id}")
+    return _Query(row.vector, row.code, tile_id, row.patient_id, row.tissue_source_site)
+
+
+def _vector_query(
+    session: Session, version: ModelVersionRow, vector: NDArray[np.floating]
+) -> _Query:
+    if vector.shape != (version.dim,):
+        raise InputError(
+            f"got a vector of shape {vector.shape}; model version {version.model_version_id} has "
+            f"{version.dim} features"
+        )
+    if not (np.abs(vector) <= _LARGEST_HALF).all():
+        raise InputError(
+            "the vector holds NaN, infinite or too large features; expected values below "
+            f"{_LARGEST_HALF:g}"
+        )
+    exists = select(Embedding.tile_id).where(Embedding.model_version_id == version.model_version_id)
+    if session.execute(exists.limit(1)).first() is None:
+        raise StoreError(
+            f"no tile has an embedding of model version {version.model_version_id}: "
+            "embed tiles with this encoder first"
+        )
+    # Rounded as the store rounds, so that an image finds its own tile at distance 0.
+    half = vector.astype(np.float16)
+    _refuse_zero(half, "the image")
+    projection = load_projection(session, version.model_version_id)
+    code = None
+    if projection is not None:
+        code = HalfVector(projection.codes(half[None].astype(np.float32))[0].astype(np.float16))
+    return _Query(HalfVector(half), code)
+
+
+def _refuse_zero(vector: NDArray[np.float16], whose: str) -> None:
+    if not vector.any():
+        raise InputError(f"all features of {whose} are zero, so no tile is nearer than another")
+
+
+def _hit(row: Row[tuple[object, ...]]) -> Hit:
+    values = dict(row._mapping)
+    values.pop("how")
+    return Hit(**values)
