@@ -1,13 +1,11 @@
 """Figures of a study: encoders compared, confusion matrices, the course of fine-tuning.
 
-Every function returns a :class:`matplotlib.figure.Figure` on an Agg canvas of its own, so
-nothing here touches pyplot's global state. Colours are Okabe and Ito's, which readers
-with any colour vision can tell apart, and no figure says anything by colour alone.
+Every function returns a :class:`matplotlib.figure.Figure`; no figure says anything by colour
+alone.
 """
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.figure_style import BLUE, GREY, INK, VERMILLION, new_figure, plain
 from analysis.metrics import ALL
 from featurestore.errors import CohortError
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#8A8A8A", "#222222"
 
 
 def comparison_figure(
@@ -66,7 +63,7 @@ def comparison_figure(
         )
     accuracy = scores.query("target == @ALL and metric == 'accuracy'")
     n_rows = max(len(shown), accuracy["encoder"].nunique() + 1)
-    figure = _figure(10, 2.3 + 0.36 * n_rows)
+    figure = new_figure(10, 2.3 + 0.36 * n_rows)
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.15]})
     _draw_accuracy(left, accuracy)
     _draw_differences(right, shown)
@@ -92,7 +89,7 @@ def confusion_figure(counts: Mapping[str, NDArray[np.integer]], classes: Sequenc
     n_columns = min(len(counts), 2 if len(counts) == 4 else 3)
     n_rows = -(-len(counts) // n_columns)
     side = 1.0 + 0.36 * max(len(classes), 5)
-    figure = _figure(max(side * n_columns, 4.2), (side + 0.35) * n_rows + 0.4)
+    figure = new_figure(max(side * n_columns, 4.2), (side + 0.35) * n_rows + 0.4)
     panels = figure.subplots(n_rows, n_columns, squeeze=False)
     for i, panel in enumerate(panels.flat):
         if i >= len(counts):
@@ -123,7 +120,7 @@ def training_figure(epochs: pd.DataFrame) -> Figure:
     Figure
     """
     ordered = epochs.sort_values(["step", "epoch"], kind="stable")
-    figure = _figure(9, 3.4)
+    figure = new_figure(9, 3.4)
     x = np.arange(1, len(ordered) + 1)
     n_first = int((ordered["step"] == 1).sum())
     for panel, what, scale, label in zip(
@@ -143,26 +140,8 @@ def training_figure(epochs: pd.DataFrame) -> Figure:
         panel.set_xlim(0.5, len(ordered) + 0.5)
         panel.set_xticks(x[:: max(1, len(x) // 10)])
         panel.margins(y=0.15)
-        _plain(panel)
+        plain(panel)
         panel.legend(frameon=False, loc="best")
-    return figure
-
-
-def png(figure: Figure, *, dpi: int = 160) -> bytes:
-    """The figure as a PNG file, the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)  # inches
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
     return figure
 
 
@@ -186,7 +165,7 @@ def _draw_accuracy(panel: Axes, accuracy: pd.DataFrame) -> None:
     panel.set_xlabel("accuracy, %")
     panel.set_title("Tissue classification", loc="left", fontsize=12, color=INK)
     panel.margins(x=0.08)
-    _plain(panel)
+    plain(panel)
 
 
 def _draw_differences(panel: Axes, shown: pd.DataFrame) -> None:
@@ -206,7 +185,7 @@ def _draw_differences(panel: Axes, shown: pd.DataFrame) -> None:
     panel.axhline(0.5, color="#DDDDDD", linewidth=1)
     panel.set_ylim(len(names) - 0.4, -0.6)
     panel.set_xlabel("difference, percentage points")
-    _plain(panel)
+    plain(panel)
 
 
 def _caption(shown: pd.DataFrame) -> str:
@@ -271,9 +250,3 @@ def _mark_steps(panel: Axes, n_first: int, n_epochs: int) -> None:
                 (first + last) / 2, 1.02, name, transform=panel.get_xaxis_transform(),
                 ha="center", va="bottom", fontsize=9.5, color=INK,
             )  # fmt: skip
-
-
-def _plain(panel: Axes) -> None:
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.grid(axis="x", color="#EEEEEE")
-    panel.set_axisbelow(True)

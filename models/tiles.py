@@ -147,12 +147,21 @@ def _read(
     tile: TileRef, input_px: int, interpolation: str, stage: str
 ) -> tuple[TileRef, NDArray[np.uint8] | Reject]:
     try:
-        return tile, _resample(_read_unchanged(tile), input_px, interpolation)
+        return tile, resample(read_unchanged(tile), input_px, interpolation)
     except (UnreadableImageError, OSError) as error:
         return tile, Reject(item=tile.item, stage=stage, reason=str(error))
 
 
-def _read_unchanged(tile: TileRef) -> NDArray[np.uint8]:
+def read_unchanged(tile: TileRef) -> NDArray[np.uint8]:
+    """Pixels of a tile, shape (px, px, 3), if they are those that were taken in.
+
+    Raises
+    ------
+    UnreadableImageError
+        Its file is gone, cannot be decoded, shows another image now, or is not square.
+    OSError
+        Its file cannot be read.
+    """
     if tile.place is not None:
         return read_tile(tile.path, tile.place, tile.sha256)
     rgb = read_rgb(tile.path)
@@ -172,7 +181,8 @@ def _read_unchanged(tile: TileRef) -> NDArray[np.uint8]:
     return rgb
 
 
-def _resample(rgb: NDArray[np.uint8], input_px: int, interpolation: str) -> NDArray[np.uint8]:
+def resample(rgb: NDArray[np.uint8], input_px: int, interpolation: str) -> NDArray[np.uint8]:
+    """A square image at the side that an encoder takes, by one of the named interpolations."""
     if rgb.shape[0] == input_px:
         return rgb
     image = Image.fromarray(rgb).resize((input_px, input_px), _RESAMPLING[interpolation])

@@ -131,7 +131,7 @@ def up(
     study_files: Annotated[list[Path], typer.Argument(metavar="STUDY…", help="Study files.")],
     port: Annotated[int | None, typer.Option(help="Port of the interface.")] = None,
 ) -> None:
-    """Start the database and Dagster's interface on 127.0.0.1 for these studies."""
+    """Start the database, Dagster's interface and the gallery on 127.0.0.1 for these studies."""
     from orchestration.services import start_services
     from orchestration.study import read_studies
 
@@ -139,6 +139,7 @@ def up(
     with open_home() as home:
         services = start_services(home, [study.path for study in studies], port=port)
         _stdout().print(f"{services.url}  ({len(services.studies)} studies; `ffpe down` ends it)")
+        _stdout().print(f"{services.gallery_url}  (gallery)")
 
 
 @app.command()
@@ -156,21 +157,20 @@ def down() -> None:
 
 @app.command()
 def serve(
-    role: Annotated[str, typer.Argument(help="code-server, webserver or daemon.")],
+    role: Annotated[str, typer.Argument(help="code-server, webserver, daemon or gallery.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     code_server: Annotated[str, typer.Option(help="Host of the code server.")] = "127.0.0.1",
     code_server_port: Annotated[int, typer.Option(help="Port of the code server.")] = 4000,
     check: Annotated[bool, typer.Option("--check", help="Only ask whether it is well.")] = False,
 ) -> None:
-    """Run one of Dagster's processes in the foreground, as containers do."""
+    """Run one process of `ffpe up` in the foreground, as containers do."""
     from orchestration import serve as roles
     from orchestration.home import Home
 
     if role not in roles.ROLES:
         raise typer.BadParameter(f"{role!r}; expected one of {', '.join(roles.ROLES)}")
-    default = roles.CODE_SERVER_PORT if role == "code-server" else roles.WEBSERVER_PORT
-    listen = roles.Address(host, port or default)
+    listen = roles.Address(host, port or roles.default_port(role))
     home = Home.from_environment()
     if check:
         roles.check(home, role, listen=listen)

@@ -30,6 +30,7 @@ from orchestration.luad_sources import (
     mutation_source,
     slides_listing,
 )
+from orchestration.map_making import mapped_assets, stale_maps
 from orchestration.naming import (
     CLINICAL_TABLE,
     EMBEDDINGS,
@@ -41,6 +42,7 @@ from orchestration.naming import (
     SLIDE_EMBEDDINGS,
     SLIDE_TILES,
     TILE_CLASSES,
+    TILE_MAPS,
     TISSUE_COMPARISON,
     TISSUE_SCORES,
     TISSUE_TILES,
@@ -116,7 +118,8 @@ def feature_names(study: Study) -> list[str]:
     names = [] if study.tissue is None else [EMBEDDINGS]
     names += [] if study.luad is None else [SLIDE_EMBEDDINGS]
     # Tumour tiles are known once another encoder has seen them all: see stale_pooling.
-    return names + ([PATIENT_FEATURES] if study.luad is not None and _pools_all(study) else [])
+    names += [PATIENT_FEATURES] if study.luad is not None and _pools_all(study) else []
+    return names + ([TILE_MAPS] if mapped_assets(study) else [])
 
 
 def _pools_all(study: Study) -> bool:
@@ -141,6 +144,10 @@ def stale_features(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
                     stale[-1:] == [SLIDE_EMBEDDINGS] or not _is_pooled(session, version_id, slides)
                 ):
                     stale.append(PATIENT_FEATURES)
+            if mapped_assets(study) and (
+                {EMBEDDINGS, SLIDE_EMBEDDINGS} & {*stale} or stale_maps(session, study, entry.name)
+            ):
+                stale.append(TILE_MAPS)
         except StoreError:
             return feature_names(study)
     return stale

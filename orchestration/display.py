@@ -29,6 +29,7 @@ def status_view(found: Mapping[str, Any]) -> RenderableType:
     services = found["services"]
     place.add_row("interface", Text(services["url"] if services else "not up (`ffpe up STUDY`)"))
     if services:
+        place.add_row("gallery", Text(services["gallery_url"]))
         for process in services["processes"]:
             state = "running" if process["alive"] else "ended"
             place.add_row(process["role"], f"{state}, pid {process['pid']}")

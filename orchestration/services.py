@@ -1,4 +1,4 @@
-"""The services of ``ffpe up``: code server, webserver and daemon, as processes on this machine.
+"""The services of ``ffpe up``: Dagster's three and the gallery, as processes on this machine.
 
 They are told apart from strangers by process id and start time, so that ``ffpe down``
 never ends a process that ffpe did not start.
@@ -23,9 +23,10 @@ import psutil
 from featurestore.errors import StoreError
 from orchestration.home import Home
 from orchestration.instance import prepare_instance
-from orchestration.serve import LOOPBACK, ROLES, WEBSERVER_PORT
+from orchestration.serve import GALLERY_PORT, LOOPBACK, ROLES, WEBSERVER_PORT
 
-# Dagster's interface has no authentication, so nobody but this machine may reach it.
+# Neither Dagster's interface nor the gallery has authentication: nobody but this machine may
+# reach them.
 HOST = LOOPBACK
 _START_SECONDS = 120
 _STOP_SECONDS = 10
@@ -56,9 +57,10 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What ``ffpe up`` started: the address of the interface, the studies and the processes."""
+    """What ``ffpe up`` started: addresses of its pages, the studies and the processes."""
 
     port: int
+    gallery_port: int
     studies: tuple[str, ...]
     processes: tuple[Service, ...]
 
@@ -66,6 +68,11 @@ class Services:
     def url(self) -> str:
         """Address of Dagster's interface."""
         return f"http://{HOST}:{self.port}"
+
+    @property
+    def gallery_url(self) -> str:
+        """Address of the gallery."""
+        return f"http://{HOST}:{self.gallery_port}"
 
     @property
     def alive(self) -> bool:
@@ -80,7 +87,9 @@ def running_services(home: Home) -> Services | None:
     except (OSError, ValueError):
         return None
     processes = tuple(Service(**service) for service in state["processes"])
-    services = Services(state["port"], tuple(state["studies"]), processes)
+    services = Services(
+        state["port"], state.get("gallery_port", 0), tuple(state["studies"]), processes
+    )
     return services if any(service.alive for service in processes) else None
 
 
@@ -110,15 +119,17 @@ def start_services(home: Home, studies: Sequence[Path], *, port: int | None = No
     prepare_instance(home)  # migrates before three processes would do so at once
     port = port or _free_port(WEBSERVER_PORT)
     code_port = _free_port(port + 1)
-    ports = {"code-server": code_port, "webserver": port, "daemon": port}
+    gallery_port = _free_port(max(GALLERY_PORT, code_port + 1))
+    ports = {"code-server": code_port, "webserver": port, "daemon": port, "gallery": gallery_port}
     processes: list[Service] = []
     for role in ROLES:
         processes.append(_spawn(home, role, paths, ports[role], code_port))
-        services = Services(port, paths, tuple(processes))
+        services = Services(port, gallery_port, paths, tuple(processes))
         _state_file(home).write_text(json.dumps(asdict(services)))
         if role == "code-server":
             _wait(home, services, role, lambda: _listens(code_port))
     _wait(home, services, "webserver", lambda: _answers(f"{services.url}/server_info"))
+    _wait(home, services, "gallery", lambda: _answers(services.gallery_url))
     return services
 
 

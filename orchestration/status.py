@@ -37,6 +37,7 @@ def installation_status(home: Home) -> dict[str, Any]:
         if services is None
         else {
             "url": services.url,
+            "gallery_url": services.gallery_url,
             "studies": list(services.studies),
             "processes": [
                 {"role": process.role, "pid": process.pid, "alive": process.alive}

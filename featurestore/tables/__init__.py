@@ -15,6 +15,7 @@ from featurestore.tables.encoders import (
 )
 from featurestore.tables.gene_results import BetterCount, CvGenePrediction, Predictability
 from featurestore.tables.ledger import RejectRow
+from featurestore.tables.maps import TileMap, TileMapPoint
 from featurestore.tables.molecular import (
     Clinical,
     Expression,
@@ -79,6 +80,8 @@ __all__ = [
     "StudyEncoder",
     "Tile",
     "TileClass",
+    "TileMap",
+    "TileMapPoint",
     "TileSelection",
     "TrainingEpoch",
 ]

@@ -41,7 +41,8 @@ def _scores(study: Study) -> dg.AssetsDefinition:
         required_resource_keys={"home", "progress"},
     )
     def tissue_scores(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        from analysis.figures import confusion_figure, png
+        from analysis.figure_style import png
+        from analysis.figures import confusion_figure
 
         home: Home = context.resources.home
         experiment_id, computed = score_tissue(
@@ -87,7 +88,8 @@ def _comparison(study: Study) -> dg.AssetsDefinition:
         required_resource_keys={"home", "progress"},
     )
     def tissue_comparison(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        from analysis.figures import comparison_figure, png
+        from analysis.figure_style import png
+        from analysis.figures import comparison_figure
 
         home: Home = context.resources.home
         experiment_id, scores, comparisons = compare_tissue(home, study)

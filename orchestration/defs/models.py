@@ -67,7 +67,8 @@ def _result(home: Home, registered: Registered) -> dg.MaterializeResult[Any]:
         "trained_now": registered.trained_now,
     }
     if not epochs.empty:
-        from analysis.figures import png, training_figure
+        from analysis.figure_style import png
+        from analysis.figures import training_figure
 
         metadata["training_curve"] = picture(png(training_figure(epochs)), "training curve")
         metadata["epochs"] = table(epochs)

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from analysis.compare import compare_encoders
-from analysis.figures import comparison_figure, confusion_figure, png, training_figure
+from analysis.figure_style import png
+from analysis.figures import comparison_figure, confusion_figure, training_figure
 from analysis.metrics import confusion_counts
 from analysis.tissue import TissueCohort, TissueSettings, evaluate_tissue
 from featurestore.errors import CohortError
