@@ -24,7 +24,13 @@ SmallInt = Annotated[int, mapped_column(SmallInteger)]
 Double = Annotated[float, mapped_column(DOUBLE_PRECISION)]
 Sha256 = Annotated[str, mapped_column(Text)]
 Now = Annotated[
-    datetime, mapped_column(DateTime(timezone=True), server_default=func.now(), nullable=False)
+    datetime,
+    mapped_column(
+        DateTime(timezone=True),
+        server_default=func.now(),
+        nullable=False,
+        comment="When the row was written",
+    ),
 ]
 
 

@@ -103,7 +103,9 @@ class TrainingEpoch(Base):
     model_version_id: Mapped[int] = mapped_column(
         ForeignKey(ModelVersionRow.model_version_id, ondelete="CASCADE"), primary_key=True
     )
-    step: Mapped[SmallInt] = mapped_column(primary_key=True)
+    step: Mapped[SmallInt] = mapped_column(
+        primary_key=True, comment="1 trains the head, 2 the unfrozen part"
+    )
     epoch: Mapped[SmallInt] = mapped_column(primary_key=True, comment="From 1 within the step")
     train_loss: Mapped[Double] = mapped_column(comment="Cross-entropy in nats, augmented tiles")
     train_accuracy: Mapped[Double] = mapped_column(comment="Share of training tiles, 0-1")
@@ -127,13 +129,17 @@ class StudyEncoder(Base):
         {"comment": "A study's encoder names and the model versions they stand for now"},
     )
 
-    study: Mapped[str] = mapped_column(Text, primary_key=True)
-    encoder: Mapped[str] = mapped_column(Text, primary_key=True)
+    study: Mapped[str] = mapped_column(Text, primary_key=True, comment="Name of the study")
+    encoder: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="The encoder's name in the study"
+    )
     model_version_id: Mapped[int] = mapped_column(ForeignKey(ModelVersionRow.model_version_id))
     recipe_sha256: Mapped[Sha256] = mapped_column(
         comment="SHA-256 over what the study asked for: tells whether that has changed since"
     )
-    updated_at: Mapped[Now]
+    updated_at: Mapped[Now] = mapped_column(
+        comment="When the name last came to stand for this version"
+    )
 
 
 class Embedding(Base):

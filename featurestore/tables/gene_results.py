@@ -66,7 +66,7 @@ class Predictability(Base):
     null_sd: Mapped[Double] = mapped_column(comment="The same under permuted patients, spread")
     p: Mapped[Double] = mapped_column(comment="One-sided, uncorrected")
     q: Mapped[Double] = mapped_column(comment="Benjamini-Hochberg over the encoder's genes")
-    n_permutations: Mapped[int]
+    n_permutations: Mapped[int] = mapped_column(comment="Number of permutations")
 
 
 class BetterCount(Base):
@@ -93,8 +93,12 @@ class BetterCount(Base):
     )
 
     experiment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    encoder_a: Mapped[str] = mapped_column(Text, primary_key=True)
-    encoder_b: Mapped[str] = mapped_column(Text, primary_key=True)
+    encoder_a: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="Name of the first encoder in the study"
+    )
+    encoder_b: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="Name of the second encoder in the study"
+    )
     genes: Mapped[str] = mapped_column(
         Text,
         primary_key=True,

@@ -27,7 +27,7 @@ class RejectRow(Base):
     )
 
     reject_id: Mapped[Key]
-    study: Mapped[str] = mapped_column(Text)
+    study: Mapped[str] = mapped_column(Text, comment="Name of the study")
     stage: Mapped[str] = mapped_column(Text, comment="ingest, embed, …")
     item: Mapped[str] = mapped_column(Text, comment="File, tile, patient or gene")
     reason: Mapped[str] = mapped_column(Text, comment="Why, and what to do about it")

@@ -46,7 +46,7 @@ class MolecularSource(Base):
         Text, comment="Unit of expression as published; stored values are log2(x + 1) of it"
     )
     n_patients: Mapped[int] = mapped_column(comment="Patients with a value")
-    read_at: Mapped[Now]
+    read_at: Mapped[Now] = mapped_column(comment="When its files were last read")
 
 
 class Expression(Base):
@@ -138,4 +138,6 @@ class Clinical(Base):
         ForeignKey(Patient.patient_number), primary_key=True
     )
     variable: Mapped[str] = mapped_column(Text, primary_key=True, comment="e.g. sex, age, stage")
-    value: Mapped[str] = mapped_column(Text)
+    value: Mapped[str] = mapped_column(
+        Text, comment="As text; age in years, stage as I to IV, others as published"
+    )

@@ -60,8 +60,8 @@ class Experiment(Base):
     task: Mapped[str] = mapped_column(Text, comment="tissue, expression or mutation")
     dataset_digest: Mapped[str] = mapped_column(ForeignKey(Dataset.digest))
     seed: Mapped[BigInt] = mapped_column(comment="Seed of the splits")
-    n_folds: Mapped[SmallInt]
-    n_repeats: Mapped[SmallInt]
+    n_folds: Mapped[SmallInt] = mapped_column(comment="Folds a repeat")
+    n_repeats: Mapped[SmallInt] = mapped_column(comment="Repeats of the cross-validation")
     settings: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="Everything else that was set")
     classes: Mapped[list[str] | None] = mapped_column(
         ARRAY(Text), comment="Class names in the order of cv_predictions' indices (from 0)"
@@ -123,7 +123,7 @@ class CvScore(Base):
     experiment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     model_version_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     target: Mapped[str] = mapped_column(Text, primary_key=True, comment="all, a class or a gene")
-    metric: Mapped[str] = mapped_column(Text, primary_key=True)
+    metric: Mapped[str] = mapped_column(Text, primary_key=True, comment="accuracy, auroc, …")
     repeat: Mapped[SmallInt] = mapped_column(primary_key=True, comment="From 0")
     fold: Mapped[SmallInt] = mapped_column(primary_key=True, comment="From 0 within the repeat")
     value: Mapped[float | None] = mapped_column(
@@ -210,9 +210,13 @@ class Comparison(Base):
     experiment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     task: Mapped[str] = mapped_column(Text, comment="tissue, expression or mutation")
     target: Mapped[str] = mapped_column(Text, primary_key=True, comment="all, a class or a gene")
-    metric: Mapped[str] = mapped_column(Text, primary_key=True)
-    encoder_a: Mapped[str] = mapped_column(Text, primary_key=True)
-    encoder_b: Mapped[str] = mapped_column(Text, primary_key=True)
+    metric: Mapped[str] = mapped_column(Text, primary_key=True, comment="accuracy, auroc, …")
+    encoder_a: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="Name of the first encoder in the study"
+    )
+    encoder_b: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="Name of the second encoder in the study"
+    )
     mean_a: Mapped[Double] = mapped_column(comment="Mean of encoder_a over the splits")
     mean_b: Mapped[Double] = mapped_column(comment="Mean of encoder_b over the splits")
     difference: Mapped[Double] = mapped_column(comment="mean_b - mean_a")
@@ -228,7 +232,7 @@ class Comparison(Base):
         "NULL where there is one question only",
     )
     n_splits: Mapped[int] = mapped_column(comment="Splits on which both have the metric")
-    n_repeats: Mapped[SmallInt]
-    n_folds: Mapped[SmallInt]
+    n_repeats: Mapped[SmallInt] = mapped_column(comment="Repeats of the cross-validation")
+    n_folds: Mapped[SmallInt] = mapped_column(comment="Folds a repeat")
     leakage_checked: Mapped[bool] = mapped_column(comment="As in experiments")
     leakage_note: Mapped[str] = mapped_column(Text, comment="As in experiments")

@@ -162,7 +162,7 @@ class StudyDataset(Base):
         {"comment": "Which data set each source of a study came to when it was last read"},
     )
 
-    study: Mapped[str] = mapped_column(Text, primary_key=True)
+    study: Mapped[str] = mapped_column(Text, primary_key=True, comment="Name of the study")
     asset: Mapped[str] = mapped_column(Text, primary_key=True, comment="Name of the source asset")
     dataset_id: Mapped[int] = mapped_column(
         ForeignKey(Dataset.dataset_id, ondelete="CASCADE"), index=True
@@ -170,4 +170,4 @@ class StudyDataset(Base):
     listing_sha256: Mapped[Sha256] = mapped_column(
         comment="SHA-256 over paths, sizes and times of the files then: tells whether they changed"
     )
-    updated_at: Mapped[Now]
+    updated_at: Mapped[Now] = mapped_column(comment="When the source was last read")

@@ -21,3 +21,9 @@ COMMENT ON COLUMN gene_expression.value IS 'log2(x + 1) of the unit';
 COMMENT ON COLUMN gene_expression.unit IS 'Unit as published';
 
 COMMENT ON COLUMN gene_expression.source IS 'The table that it was read from';
+
+COMMENT ON COLUMN gene_expression.patient_id IS 'The source''s own patient identifier';
+
+COMMENT ON COLUMN gene_expression.symbol IS 'HUGO symbol as published';
+
+COMMENT ON COLUMN gene_expression.source_id IS 'Key of molecular_sources';

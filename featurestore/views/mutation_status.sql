@@ -34,3 +34,9 @@ COMMENT ON VIEW mutation_status IS 'Every patient by every gene that the mutatio
 COMMENT ON COLUMN mutation_status.mutated IS 'At least one non-silent variant; NULL where the patient was not sequenced';
 
 COMMENT ON COLUMN mutation_status.source IS 'The table that it was read from';
+
+COMMENT ON COLUMN mutation_status.patient_id IS 'The source''s own patient identifier';
+
+COMMENT ON COLUMN mutation_status.gene IS 'HUGO symbol as published';
+
+COMMENT ON COLUMN mutation_status.source_id IS 'Key of molecular_sources';

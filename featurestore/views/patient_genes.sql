@@ -43,3 +43,21 @@ COMMENT ON COLUMN patient_genes.n_slides IS 'Slides (or images) that they come f
 COMMENT ON COLUMN patient_genes.expression IS 'log2(x + 1) of the table''s unit; NULL where not measured';
 
 COMMENT ON COLUMN patient_genes.mutated IS 'At least one non-silent variant; NULL where not sequenced';
+
+COMMENT ON COLUMN patient_genes.patient_id IS 'The source''s own patient identifier';
+
+COMMENT ON COLUMN patient_genes.tissue_source_site IS 'Hospital or biobank that gave the tissue; NULL where unknown';
+
+COMMENT ON COLUMN patient_genes.model_version_id IS 'Key of model_versions';
+
+COMMENT ON COLUMN patient_genes.network IS 'timm name, or colour.* and clinical.* baselines';
+
+COMMENT ON COLUMN patient_genes.trained_on IS 'Training data in words';
+
+COMMENT ON COLUMN patient_genes.gene IS 'HUGO symbol as published';
+
+COMMENT ON COLUMN patient_genes.dataset_id IS 'Key of datasets';
+
+COMMENT ON COLUMN patient_genes.expression_source_id IS 'Key of molecular_sources: the table of expression';
+
+COMMENT ON COLUMN patient_genes.mutation_source_id IS 'Key of molecular_sources: the table of mutations';
