@@ -1,14 +1,21 @@
-"""The commands under ``ffpe db``: the database's URL, its schema, a prompt on it."""
+"""The commands under ``ffpe db``: its URL, its schema, a prompt, a page about it, readers."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestration.cli_home import open_home, standard_error
 
-database = typer.Typer(help="The database: its URL, its schema, a prompt on it.")
+if TYPE_CHECKING:
+    from featurestore.readers import Reader
+    from orchestration.home import Home
+
+READER_PASSWORD = "FFPE_READER_PASSWORD"  # noqa: S105 - the name of a variable
+
+database = typer.Typer(help="The database: its URL, its schema, a prompt, a page about it, readers.")
 
 
 @database.command()
@@ -60,6 +67,74 @@ def psql(
             [program, *(arguments or [])], env=os.environ | _psql_environment(url_text)
         )
     raise typer.Exit(status_code)
+
+
+@database.command()
+def docs(
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write it; without, to stdout.")
+    ] = None,
+) -> None:
+    """Write the schema as one page (HTML) with an entity diagram, from the database as it is."""
+    from featurestore.catalogue import read_catalogue
+    from orchestration.schema_page import schema_page
+
+    with open_home() as home:
+        page = schema_page(read_catalogue(home.engine))
+    if out is None:
+        typer.echo(page, nl=False)
+        return
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"--out {out}: cannot be written ({error.strerror})") from error
+    standard_error().print(f"wrote {out}", highlight=False, soft_wrap=True)
+
+
+@database.command("grant-reader")
+def grant_reader(
+    name: Annotated[str, typer.Argument(help="The role; created if absent.")],
+    timeout: Annotated[
+        str, typer.Option(help="Longest time a statement may take: 500ms, 60s, 10min, 2h.")
+    ] = "60s",
+) -> None:
+    """Let a role read everything in the store and change nothing.
+
+    Its password is taken from FFPE_READER_PASSWORD. Without that a new role gets one that is
+    printed once; on the embedded database it needs none.
+    """
+    import os
+    import secrets
+
+    from featurestore import readers
+    from orchestration.resources import transaction
+
+    with open_home() as home:
+        password = os.environ.get(READER_PASSWORD) or None
+        generated = secrets.token_urlsafe(24)
+        with transaction(home) as session:
+            is_new = not readers.exists(session, name)
+            is_generated = password is None and is_new and home.embedded is None
+            reader = readers.grant_reader(
+                session, name, password=generated if is_generated else password, timeout=timeout
+            )
+        _tell_reader(home, reader, generated if is_generated else None)
+
+
+def _tell_reader(home: Home, reader: Reader, password: str | None) -> None:
+    console = standard_error()
+    made = "made" if reader.is_new else "is as before"
+    console.print(f"reader {reader.name!r} {made}", markup=False, soft_wrap=True)
+    for what in reader.can_still:
+        console.print(
+            f"warning: it still {what}; the database's owner or a superuser can take that away",
+            markup=False,
+            soft_wrap=True,
+        )
+    if password is not None:
+        console.print("its password is shown this once, in the URL", soft_wrap=True)
+    url = home.url.set(drivername="postgresql", username=reader.name, password=password)
+    typer.echo(url.render_as_string(hide_password=False))
 
 
 def _psql_environment(url_text: str) -> dict[str, str]:
