@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 READER_PASSWORD = "FFPE_READER_PASSWORD"  # noqa: S105 - the name of a variable
 
-database = typer.Typer(help="The database: its URL, its schema, a prompt, a page about it, readers.")
+database = typer.Typer(
+    help="The database: its URL, its schema, a prompt, a page about it, readers."
+)
 
 
 @database.command()
@@ -106,13 +108,14 @@ def grant_reader(
     import os
     import secrets
 
+    from sqlalchemy.orm import Session
+
     from featurestore import readers
-    from orchestration.resources import transaction
 
     with open_home() as home:
         password = os.environ.get(READER_PASSWORD) or None
         generated = secrets.token_urlsafe(24)
-        with transaction(home) as session:
+        with Session(home.engine) as session, session.begin():
             is_new = not readers.exists(session, name)
             is_generated = password is None and is_new and home.embedded is None
             reader = readers.grant_reader(
@@ -122,8 +125,10 @@ def grant_reader(
 
 
 def _tell_reader(home: Home, reader: Reader, password: str | None) -> None:
+    from sqlalchemy import URL
+
     console = standard_error()
-    made = "made" if reader.is_new else "is as before"
+    made = "made" if reader.is_new else "was there and is brought up to date"
     console.print(f"reader {reader.name!r} {made}", markup=False, soft_wrap=True)
     for what in reader.can_still:
         console.print(
@@ -133,8 +138,18 @@ def _tell_reader(home: Home, reader: Reader, password: str | None) -> None:
         )
     if password is not None:
         console.print("its password is shown this once, in the URL", soft_wrap=True)
-    url = home.url.set(drivername="postgresql", username=reader.name, password=password)
-    typer.echo(url.render_as_string(hide_password=False))
+    # Made anew: URL.set() takes None for "as it is", which would show the owner's password.
+    url = URL.create(
+        "postgresql",
+        reader.name,
+        password,
+        host=home.url.host,
+        port=home.url.port,
+        database=home.url.database,
+        query=home.url.query,
+    )
+    # SQLAlchemy leaves spaces in a name as they are; libpq refuses them.
+    typer.echo(url.render_as_string(hide_password=False).replace(" ", "%20"))
 
 
 def _psql_environment(url_text: str) -> dict[str, str]:
