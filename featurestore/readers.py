@@ -39,7 +39,15 @@ _WRITES = text(
     SELECT 'may write to ' || count(*) || ' tables, such as ' || min(pg_class.oid::regclass::text)
       FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
      WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname !~ '^pg_|^information_schema$'
-       AND has_table_privilege(:name, pg_class.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+       AND (has_table_privilege(:name, pg_class.oid, 'DELETE, TRUNCATE')
+            OR has_any_column_privilege(:name, pg_class.oid, 'INSERT, UPDATE'))
+    HAVING count(*) > 0
+     UNION ALL
+    SELECT 'may use up numbers of ' || min(pg_class.oid::regclass::text)
+      FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+     WHERE nspname !~ '^pg_|^information_schema$'
+       AND CASE WHEN relkind = 'S'
+                THEN has_sequence_privilege(:name, pg_class.oid, 'USAGE, UPDATE') END
     HAVING count(*) > 0
      UNION ALL
     SELECT 'may create objects in the schema ' || nspname FROM pg_namespace

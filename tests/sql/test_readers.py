@@ -240,6 +240,11 @@ def test_timeouts_that_are_none_are_refused(session: Session, timeout: str) -> N
         ("CREATE ROLE reader IN ROLE pg_write_all_data", "is a member of pg_write_all_data"),
         ("CREATE ROLE reader; GRANT INSERT ON rejects TO reader", "write to 1 tables"),
         ("CREATE ROLE reader; ALTER TABLE rejects OWNER TO reader", "such as rejects"),
+        ("CREATE ROLE reader; GRANT UPDATE (mpp) ON slides TO reader", "such as slides"),
+        (
+            "CREATE ROLE reader; GRANT USAGE ON SEQUENCE rejects_reject_id_seq TO reader",
+            "use up numbers of rejects_reject_id_seq",
+        ),
         ("CREATE ROLE reader; GRANT CREATE ON SCHEMA public TO reader", "schema public"),
     ],
 )
