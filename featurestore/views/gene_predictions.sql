@@ -15,9 +15,9 @@ SELECT experiments.study,
        repeats.fold,
        cv_gene_predictions.observed,
        repeats.predicted,
-       CASE experiments.task
-            WHEN 'expression' THEN 'log2(' || tables.unit || ' + 1)'
-            ELSE 'probability'
+       CASE WHEN experiments.task = 'mutation' THEN 'probability'
+            WHEN starts_with(tables.unit, 'log2(') THEN tables.unit
+            ELSE 'log2(' || tables.unit || '+1)'
        END AS unit,
        cv_gene_predictions.experiment_id,
        cv_gene_predictions.model_version_id
@@ -52,7 +52,7 @@ COMMENT ON COLUMN gene_predictions.observed IS 'In unit; of a mutation 1 mutated
 
 COMMENT ON COLUMN gene_predictions.predicted IS 'In unit';
 
-COMMENT ON COLUMN gene_predictions.unit IS 'log2(… + 1) of the table''s unit, or probability (0-1) of a mutation';
+COMMENT ON COLUMN gene_predictions.unit IS 'Unit of expression, such as log2(FPKM+1), or probability (0-1) of a mutation';
 
 COMMENT ON COLUMN gene_predictions.experiment_id IS 'Key of experiments';
 

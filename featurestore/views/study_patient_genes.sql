@@ -12,7 +12,9 @@ SELECT study_encoders.study,
        patient_genes.tissue_source_site,
        patient_genes.gene,
        patient_genes.expression,
-       tables.unit AS expression_unit,
+       CASE WHEN starts_with(tables.unit, 'log2(') THEN tables.unit
+            ELSE 'log2(' || tables.unit || '+1)'
+       END AS expression_unit,
        patient_genes.mutated,
        patient_genes.features,
        patient_genes.n_tiles,
@@ -41,9 +43,9 @@ COMMENT ON COLUMN study_patient_genes.tissue_source_site IS 'Hospital or biobank
 
 COMMENT ON COLUMN study_patient_genes.gene IS 'HUGO symbol as published';
 
-COMMENT ON COLUMN study_patient_genes.expression IS 'log2(x + 1) of expression_unit; NULL where not measured';
+COMMENT ON COLUMN study_patient_genes.expression IS 'In expression_unit; NULL where not measured';
 
-COMMENT ON COLUMN study_patient_genes.expression_unit IS 'Unit of expression as published, e.g. FPKM; NULL where not measured';
+COMMENT ON COLUMN study_patient_genes.expression_unit IS 'Unit of expression, such as log2(FPKM+1); NULL where not measured';
 
 COMMENT ON COLUMN study_patient_genes.mutated IS 'At least one non-silent variant; NULL where not sequenced';
 

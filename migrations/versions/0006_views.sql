@@ -184,7 +184,9 @@ SELECT study_encoders.study,
        patient_genes.tissue_source_site,
        patient_genes.gene,
        patient_genes.expression,
-       tables.unit AS expression_unit,
+       CASE WHEN starts_with(tables.unit, 'log2(') THEN tables.unit
+            ELSE 'log2(' || tables.unit || '+1)'
+       END AS expression_unit,
        patient_genes.mutated,
        patient_genes.features,
        patient_genes.n_tiles,
@@ -213,9 +215,9 @@ COMMENT ON COLUMN study_patient_genes.tissue_source_site IS 'Hospital or biobank
 
 COMMENT ON COLUMN study_patient_genes.gene IS 'HUGO symbol as published';
 
-COMMENT ON COLUMN study_patient_genes.expression IS 'log2(x + 1) of expression_unit; NULL where not measured';
+COMMENT ON COLUMN study_patient_genes.expression IS 'In expression_unit; NULL where not measured';
 
-COMMENT ON COLUMN study_patient_genes.expression_unit IS 'Unit of expression as published, e.g. FPKM; NULL where not measured';
+COMMENT ON COLUMN study_patient_genes.expression_unit IS 'Unit of expression, such as log2(FPKM+1); NULL where not measured';
 
 COMMENT ON COLUMN study_patient_genes.mutated IS 'At least one non-silent variant; NULL where not sequenced';
 
@@ -299,9 +301,9 @@ SELECT experiments.study,
        repeats.fold,
        cv_gene_predictions.observed,
        repeats.predicted,
-       CASE experiments.task
-            WHEN 'expression' THEN 'log2(' || tables.unit || ' + 1)'
-            ELSE 'probability'
+       CASE WHEN experiments.task = 'mutation' THEN 'probability'
+            WHEN starts_with(tables.unit, 'log2(') THEN tables.unit
+            ELSE 'log2(' || tables.unit || '+1)'
        END AS unit,
        cv_gene_predictions.experiment_id,
        cv_gene_predictions.model_version_id
@@ -336,7 +338,7 @@ COMMENT ON COLUMN gene_predictions.observed IS 'In unit; of a mutation 1 mutated
 
 COMMENT ON COLUMN gene_predictions.predicted IS 'In unit';
 
-COMMENT ON COLUMN gene_predictions.unit IS 'log2(… + 1) of the table''s unit, or probability (0-1) of a mutation';
+COMMENT ON COLUMN gene_predictions.unit IS 'Unit of expression, such as log2(FPKM+1), or probability (0-1) of a mutation';
 
 COMMENT ON COLUMN gene_predictions.experiment_id IS 'Key of experiments';
 

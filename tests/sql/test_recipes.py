@@ -48,7 +48,7 @@ def test_features_and_expression(ask) -> None:
         ("TCGA-05-0001", "05", 2.0),
         ("TCGA-05-0002", "05", 3.0),
     ]
-    assert {row["expression_unit"] for row in found} == {"FPKM"}
+    assert {row["expression_unit"] for row in found} == {"log2(FPKM+1)"}
     # The mean of (1, 0, 0) and (0, 1, 0), and of (0.9, 0.1, 0) and (0, 0, 1).
     assert found[0]["features"].to_list() == [0.5, 0.5, 0]
     assert found[1]["features"].to_list() == pytest.approx([0.45, 0.05, 0.5], abs=1e-3)

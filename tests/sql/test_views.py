@@ -109,7 +109,7 @@ def test_predictions_of_genes_come_out_one_a_repeat(small_store: Session) -> Non
          ORDER BY patient_id, repeat
         """,
     )
-    unit = "log2(FPKM + 1)"
+    unit = "log2(FPKM+1)"
     assert found == [
         ("TCGA-05-0001", 0, 0, 2.0, 0.0, unit),
         ("TCGA-05-0001", 1, 1, 2.0, 9.0, unit),
@@ -120,6 +120,16 @@ def test_predictions_of_genes_come_out_one_a_repeat(small_store: Session) -> Non
         small_store, "SELECT DISTINCT unit, gene FROM gene_predictions WHERE task = 'mutation'"
     )
     assert units == [("probability", "TP53")]
+
+
+def test_a_unit_that_is_a_logarithm_is_not_taken_twice(small_store: Session) -> None:
+    rows_of = "SELECT DISTINCT unit FROM gene_predictions WHERE task = 'expression'"
+    small_store.execute(
+        text("UPDATE molecular_sources SET unit = 'log2(TPM+1)' WHERE kind = 'expression'")
+    )
+    assert rows(small_store, rows_of) == [("log2(TPM+1)",)]
+    units = "SELECT DISTINCT expression_unit FROM study_patient_genes WHERE expression IS NOT NULL"
+    assert rows(small_store, units) == [("log2(TPM+1)",)]
 
 
 def test_scores_and_comparisons_are_those_that_the_study_shows(small_store: Session) -> None:
