@@ -84,6 +84,7 @@ def upgrade() -> None:
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
             nullable=False,
+            comment="When the row was written",
         ),
         sa.CheckConstraint("cardinality(labels) > 0", name=op.f("ck_tile_selections_labels_given")),
         sa.CheckConstraint(

@@ -361,6 +361,7 @@ def upgrade() -> None:
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
             nullable=False,
+            comment="When the row was written",
         ),
         sa.CheckConstraint(
             "majority_accuracy_at_5 BETWEEN 0 AND 1",
@@ -444,6 +445,7 @@ def upgrade() -> None:
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
             nullable=False,
+            comment="When the row was written",
         ),
         sa.CheckConstraint(
             "code_dim BETWEEN 1 AND 256 AND code_dim <= dim",

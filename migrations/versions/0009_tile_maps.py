@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -57,6 +57,7 @@ def upgrade() -> None:
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
             nullable=False,
+            comment="When the row was written",
         ),
         sa.CheckConstraint(
             "n_tiles > 0 AND n_tiles <= n_embedded", name=op.f("ck_tile_maps_n_tiles_range")
