@@ -153,22 +153,28 @@ def data_sets(session: Session) -> list[DataSetEntry]:
 def sample_tiles(
     session: Session,
     dataset_id: int,
-    model_version_id: int,
+    model_version_id: int | None,
     *,
     label: str | None = None,
     n: int = 60,
     seed: int = 0,
 ) -> Sequence[tuple[int, str | None]]:
-    """Some embedded tiles of a data set, drawn by the seed: (tile_id, label)."""
+    """Some tiles of a data set, drawn by the seed: (tile_id, label).
+
+    With a model version, only tiles that it has embedded.
+    """
     drawn = func.md5(func.concat(str(seed), Tile.sha256))
     query = (
         select(Tile.tile_id, DatasetTile.label)
         .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
-        .join(Embedding, Embedding.tile_id == Tile.tile_id)
-        .where(DatasetTile.dataset_id == dataset_id, Embedding.model_version_id == model_version_id)
+        .where(DatasetTile.dataset_id == dataset_id)
         .order_by(drawn)
         .limit(n)
     )
+    if model_version_id is not None:
+        query = query.join(Embedding, Embedding.tile_id == Tile.tile_id).where(
+            Embedding.model_version_id == model_version_id
+        )
     if label is not None:
         query = query.where(DatasetTile.label == label)
     return [(tile_id, tile_label) for tile_id, tile_label in session.execute(query)]
@@ -258,16 +264,16 @@ def slide_file(session: Session, slide_id: int) -> tuple[Slide, Path] | None:
     return None if row is None else (row[0], Path(row.root, row.path))
 
 
-def classes_on(session: Session, slide_id: int) -> list[tuple[int, str]]:
-    """Classifiers and classes that a slide's tiles were asked for: (model_version_id, label)."""
+def classes_on(session: Session, slide_id: int) -> list[tuple[int, str, float]]:
+    """Classes that a slide's tiles were asked for: (model_version_id, label, mean probability)."""
     rows = session.execute(
-        select(TileClass.model_version_id, TileClass.label)
+        select(TileClass.model_version_id, TileClass.label, func.avg(TileClass.probability))
         .join(Tile, Tile.tile_id == TileClass.tile_id)
         .where(Tile.slide_id == slide_id)
-        .distinct()
+        .group_by(TileClass.model_version_id, TileClass.label)
         .order_by(TileClass.model_version_id, TileClass.label)
     )
-    return [(version_id, label) for version_id, label in rows]
+    return [(version_id, label, mean) for version_id, label, mean in rows]
 
 
 def heat_tiles(

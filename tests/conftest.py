@@ -70,7 +70,20 @@ def session(engine: Engine) -> Iterator[Session]:
 @pytest.fixture
 def empty_engine(postgres_url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """A fresh database without any schema, dropped after the test."""
-    name = f"test_{abs(hash(request.node.nodeid)):x}"
+    with _new_database(postgres_url, request.node.nodeid) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def module_engine(postgres_url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A fresh database without any schema that the tests of a module share."""
+    with _new_database(postgres_url, request.node.nodeid) as engine:
+        yield engine
+
+
+@contextmanager
+def _new_database(postgres_url: str, whose: str) -> Iterator[Engine]:
+    name = f"test_{abs(hash(whose)):x}"
     admin = connect(postgres_url)
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))

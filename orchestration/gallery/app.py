@@ -7,7 +7,7 @@ bound to statements; no part of a request is ever a path.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +52,7 @@ class Asked:
     k: int = 12
     label: str | None = None
     others_only: bool = False
+    here_only: bool = False
 
     def encoders(self) -> list[int]:
         """The model versions to ask, one or two."""
@@ -64,9 +65,11 @@ def asked(
     k: Annotated[int, Query(ge=1, le=60)] = 12,
     label: Annotated[str, Query(max_length=200)] = "",
     others_only: bool = False,
+    here_only: bool = False,
 ) -> Asked:
     """Read the form; an empty field is one that was left out."""
-    return Asked(encoder, int(other) if other else None, k, label or None, others_only)
+    second = int(other) if other else None
+    return Asked(encoder, second, k, label or None, others_only, here_only)
 
 
 def build_app(home: Home) -> FastAPI:
@@ -135,9 +138,10 @@ def tile(
     versions = browse.named_versions(session)
     if asked.encoder is None:
         chosen = _chosen(browse.named_versions(session, facts.dataset_id), None)
-        asked = Asked(chosen, asked.other, asked.k, asked.label, asked.others_only)
+        asked = replace(asked, encoder=chosen)
+    dataset = facts.dataset if asked.here_only else None
     columns = [
-        _column(versions, _neighbours(session, version, asked, tile_id=tile_id))
+        _column(versions, _neighbours(session, version, asked, tile_id=tile_id, dataset=dataset))
         for version in asked.encoders()
     ]
     return _page(
@@ -189,11 +193,14 @@ def map_page(
     session: Store,
     dataset_id: int,
     encoder: OptionalId = None,
-    colour: Annotated[str, Query(pattern="^(label|patient_id|site)$")] = "label",
+    colour: Annotated[str, Query(pattern="^(label|patient_id|site|)$")] = "",
 ) -> HTMLResponse:
     """A data set laid out by the likeness of its tiles."""
     entry, versions = _data_set(session, dataset_id)
     chosen = _chosen(versions, encoder)
+    if chosen is None:
+        raise HTTPException(404, "no encoder has embedded these tiles yet: `ffpe run` does it")
+    colour = colour or ("label" if entry.labels else "patient_id")
     return _page(request, "map.html", entry=entry, versions=versions, encoder=chosen, colour=colour)
 
 
@@ -222,10 +229,10 @@ def slide(
     found, _ = _slide(session, slide_id)
     classes = browse.classes_on(session, slide_id)
     wanted = next(
-        (pair for pair in classes if (encoder is None or pair[0] == encoder) and pair[1] == label),
-        classes[0] if classes else None,
+        (row for row in classes if encoder in (None, row[0]) and row[1] == label),
+        max(classes, key=lambda row: row[2], default=None),
     )
-    heat = browse.heat_tiles(session, slide_id, *wanted) if wanted else []
+    heat = browse.heat_tiles(session, slide_id, *wanted[:2]) if wanted else []
     return _page(
         request, "slide.html", slide=found, classes=classes, wanted=wanted, heat=heat,
         names={version.model_version_id: version.names for version in
@@ -272,6 +279,7 @@ def _neighbours(
     *,
     tile_id: int | None = None,
     vector: NDArray[np.float32] | None = None,
+    dataset: str | None = None,
 ) -> SearchResult:
     return similar(
         session,
@@ -280,6 +288,7 @@ def _neighbours(
         vector=vector,
         k=asked.k,
         label=asked.label,
+        dataset=dataset,
         exclude_same_patient=asked.others_only and tile_id is not None,
     )
 
@@ -308,13 +317,11 @@ def _data_set(
     return entry, browse.named_versions(session, dataset_id)
 
 
-def _chosen(versions: list[browse.NamedVersion], asked: int | None) -> int:
+def _chosen(versions: list[browse.NamedVersion], asked: int | None) -> int | None:
     ids = [version.model_version_id for version in versions]
     if asked is not None and asked not in ids:
         raise HTTPException(404, f"encoder {asked} has no embedding here; expected one of {ids}")
-    if not ids:
-        raise HTTPException(404, "nothing here is embedded yet: `ffpe run` does it")
-    return ids[0] if asked is None else asked
+    return next(iter(ids), None) if asked is None else asked
 
 
 def _tile(session: Session, tile_id: int) -> browse.TileFacts:
