@@ -2,9 +2,9 @@
 
 Every image is embedded for real by Xception: each tile as it is and in augmented views (quarter
 turns, flips, mild changes of staining), and overlapping crops of the regions and slides. One
-pass of the network gives several vectors: its final feature map of 7 × 7 places is averaged as
-a whole (the tile's own embedding) and over seven smaller windows of it, which see a part of the
-tile each, as a tile cut beside it would. So every vector is a pooling of real activations of
+pass of the network gives thirteen vectors: its final feature map of 7 × 7 places is averaged as
+a whole (the tile's own embedding), over seven smaller windows, which see a part of the tile
+each, and over five pairs of its corners. So every vector is a pooling of real activations of
 real tissue; the vectors of one pass resemble each other more than those of other tiles do,
 which makes the neighbours of a query close together and hard to rank::
 
@@ -47,13 +47,16 @@ WINDOWS = (
     (0, 3, 0, 7),
     (4, 7, 0, 7),
 )
+# Pairs of those corners: the mean of two poolings is the pooling over both windows.
+PAIRS = ((1, 2), (3, 4), (1, 3), (2, 4), (1, 4))
+A_PASS = len(WINDOWS) + len(PAIRS)
 
 
 def main() -> None:
     """Make the vectors, or what is still missing of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--n", type=int, default=100_000, help="vectors, at least")
+    parser.add_argument("--n", type=int, default=106_496, help="vectors, at least")
     arguments = parser.parse_args()
     vectors = load_vectors(arguments.data, arguments.n)
     print(f"{len(vectors):,} vectors of {vectors.shape[1]} features")
@@ -64,7 +67,7 @@ def load_vectors(data: Path, n: int) -> NDArray[np.float16]:
     cache = Home.from_environment().folder / "cache" / "search_vectors"
     cache.mkdir(parents=True, exist_ok=True)
     crops = list(_crops(data))
-    n_passes = -(-n // len(WINDOWS))
+    n_passes = -(-n // A_PASS)
     # All images as they are first, then all of them in a second view, and so on.
     plan = [(crop, view) for view in range(-(-n_passes // len(crops))) for crop in crops]
     encode = None
@@ -76,8 +79,14 @@ def load_vectors(data: Path, n: int) -> NDArray[np.float16]:
             made = _embed(plan[start : min(start + SHARD, n_passes)], encode, n_passes, start)
             np.save(path.with_suffix(".part.npy"), made)
             path.with_suffix(".part.npy").rename(path)
-        shards.append(np.load(path))
-    return np.concatenate(shards)[: n_passes * len(WINDOWS)]
+        shards.append(_with_pairs(np.load(path)))
+    return np.concatenate(shards)
+
+
+def _with_pairs(pooled: NDArray[np.float16]) -> NDArray[np.float16]:
+    windows = pooled.reshape(-1, len(WINDOWS), DIM)
+    pairs = [windows[:, one] / 2 + windows[:, other] / 2 for one, other in PAIRS]
+    return np.concatenate([windows, np.stack(pairs, axis=1)], axis=1).reshape(-1, DIM)
 
 
 def _crops(data: Path) -> Iterator[tuple[Path, int, int]]:

@@ -14,6 +14,7 @@ import typer
 
 from orchestration.cli_database import database
 from orchestration.cli_home import open_home, standard_error
+from orchestration.cli_search import search
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(database, name="db", no_args_is_help=True)
+app.command()(search)
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Rows as JSON on standard output.")]

@@ -12,12 +12,9 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from featurestore import results
-from featurestore.embeddings import coverage
 from featurestore.errors import FfpeError, SourceError, StoreError
-from featurestore.patient_features import n_embedded_tiles, pooled_counts
 from featurestore.results import ExperimentKey
-from featurestore.study_datasets import is_as_read, study_dataset
-from featurestore.tile_classes import n_unclassified
+from featurestore.study_datasets import is_as_read
 from orchestration.experiments import tissue_inputs
 from orchestration.gene_experiments import gene_inputs
 from orchestration.home import Home
@@ -30,29 +27,22 @@ from orchestration.luad_sources import (
     mutation_source,
     slides_listing,
 )
-from orchestration.map_making import mapped_assets, stale_maps
 from orchestration.naming import (
     CLINICAL_TABLE,
-    EMBEDDINGS,
     EXPRESSION_TABLE,
     FINETUNE_TILES,
     MODEL_VERSION,
     MUTATION_TABLE,
-    PATIENT_FEATURES,
-    SLIDE_EMBEDDINGS,
+    RETRIEVAL_COMPARISON,
     SLIDE_TILES,
-    TILE_CLASSES,
-    TILE_MAPS,
     TISSUE_COMPARISON,
     TISSUE_SCORES,
     TISSUE_TILES,
-    TUMOUR_TILES,
-    cohort_tiles,
 )
 from orchestration.registry import pointer_of, recipe_sha256, weights_present
+from orchestration.retrieval import retrieval_inputs
 from orchestration.study import Study
 from orchestration.study_sections import CLINICAL, EncoderEntry
-from orchestration.tile_selection import classifier_version, tumour_listing
 from orchestration.tile_sources import fingerprint
 
 
@@ -113,81 +103,6 @@ def stale_models(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
     return [MODEL_VERSION]
 
 
-def feature_names(study: Study) -> list[str]:
-    """Names of the feature assets that follow from a new version of an encoder alone."""
-    names = [] if study.tissue is None else [EMBEDDINGS]
-    names += [] if study.luad is None else [SLIDE_EMBEDDINGS]
-    # Tumour tiles are known once another encoder has seen them all: see stale_pooling.
-    names += [PATIENT_FEATURES] if study.luad is not None and _pools_all(study) else []
-    return names + ([TILE_MAPS] if mapped_assets(study) else [])
-
-
-def _pools_all(study: Study) -> bool:
-    return cohort_tiles(study) == SLIDE_TILES
-
-
-def stale_features(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
-    """Names of the feature assets that lack vectors of the encoder's version."""
-    stale = []
-    with Session(home.engine) as session:
-        try:
-            version_id = pointer_of(session, study, entry.name).model_version_id
-            if study.tissue is not None:
-                dataset = study_dataset(session, study.name, TISSUE_TILES)
-                if coverage(session, version_id, dataset.dataset_id, study.name).n_missing:
-                    stale.append(EMBEDDINGS)
-            if study.luad is not None:
-                slides = study_dataset(session, study.name, SLIDE_TILES).dataset_id
-                if coverage(session, version_id, slides, study.name).n_missing:
-                    stale.append(SLIDE_EMBEDDINGS)
-                if _pools_all(study) and (
-                    stale[-1:] == [SLIDE_EMBEDDINGS] or not _is_pooled(session, version_id, slides)
-                ):
-                    stale.append(PATIENT_FEATURES)
-            if mapped_assets(study) and (
-                {EMBEDDINGS, SLIDE_EMBEDDINGS} & {*stale} or stale_maps(session, study, entry.name)
-            ):
-                stale.append(TILE_MAPS)
-        except StoreError:
-            return feature_names(study)
-    return stale
-
-
-def stale_classes(home: Home, study: Study) -> list[str]:
-    """Names of the assets that tell classes of the slides' tiles, where they are not current."""
-    if study.luad is None or study.classifier() is None:
-        return []
-    names = [TILE_CLASSES] if _pools_all(study) else [TILE_CLASSES, TUMOUR_TILES]
-    with Session(home.engine) as session:
-        try:
-            version_id = classifier_version(session, study)
-            slides = study_dataset(session, study.name, SLIDE_TILES).dataset_id
-            if n_unclassified(session, version_id, slides):
-                return names
-            listing = tumour_listing(session, study)
-        except StoreError:
-            return names
-        return [name for name in names[1:] if not is_as_read(session, study.name, name, listing)]
-
-
-def stale_pooling(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
-    """The name of the patients' features, if the tumour tiles are not those that were pooled."""
-    if study.luad is None or _pools_all(study):
-        return []
-    with Session(home.engine) as session:
-        try:
-            version_id = pointer_of(session, study, entry.name).model_version_id
-            tumour = study_dataset(session, study.name, TUMOUR_TILES).dataset_id
-        except StoreError:
-            return [PATIENT_FEATURES]
-        return [] if _is_pooled(session, version_id, tumour) else [PATIENT_FEATURES]
-
-
-def _is_pooled(session: Session, version_id: int, dataset_id: int) -> bool:
-    pooled = int(pooled_counts(session, version_id, dataset_id)["n_tiles"].sum())
-    return pooled == n_embedded_tiles(session, version_id, dataset_id)
-
-
 def stale_analysis(home: Home, study: Study) -> list[str]:
     """Names of the analysis assets whose inputs or settings changed."""
     stale = []
@@ -197,6 +112,9 @@ def stale_analysis(home: Home, study: Study) -> list[str]:
                 session,
                 lambda: tissue_inputs(session, study).key,
                 [TISSUE_SCORES, TISSUE_COMPARISON],
+            )
+            stale += _stale_experiment(
+                session, lambda: retrieval_inputs(session, study).key, [RETRIEVAL_COMPARISON]
             )
         for task in gene_tasks(study):
             stale += _stale_experiment(
@@ -216,4 +134,4 @@ def _stale_experiment(
         return names
     if results.find_experiment(session, key) is None:
         return names
-    return [] if results.is_current(session, key) else names[1:]
+    return [] if results.is_current(session, key) else names[-1:]

@@ -20,6 +20,7 @@ from orchestration.defs.features import feature_assets
 from orchestration.defs.genes import gene_assets
 from orchestration.defs.maps import map_assets
 from orchestration.defs.models import model_assets
+from orchestration.defs.search import search_assets
 from orchestration.defs.slides import luad_source_assets
 from orchestration.defs.sources import source_assets
 from orchestration.resources import default_resources
@@ -46,7 +47,7 @@ def build_definitions(
     for study in studies:
         assets += source_assets(study) + model_assets(study)
         assets += luad_source_assets(study) + feature_assets(study) + class_assets(study)
-        assets += map_assets(study)
+        assets += map_assets(study) + search_assets(study)
         assets += analysis_assets(study) + gene_assets(study)
         checks += study_checks(study)
     return dg.Definitions(

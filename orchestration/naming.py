@@ -29,6 +29,9 @@ EXPRESSION_SCORES = "expression_scores"
 EXPRESSION_COMPARISON = "expression_comparison"
 MUTATION_SCORES = "mutation_scores"
 MUTATION_COMPARISON = "mutation_comparison"
+SEARCH_INDEX = "search_index"
+RETRIEVAL_QUALITY = "retrieval_quality"
+RETRIEVAL_COMPARISON = "retrieval_comparison"
 
 
 def asset_key(study: Study, name: str) -> dg.AssetKey:

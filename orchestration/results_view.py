@@ -11,7 +11,7 @@ from rich.text import Text
 
 from orchestration.study_sections import BASELINES, CLINICAL
 
-_SHARES = {"accuracy", "balanced_accuracy", "recall"}
+_SHARES = {"accuracy", "balanced_accuracy", "recall", "majority_accuracy_at_5", "map_at_5"}
 _METRIC_ORDER = ["accuracy", "balanced_accuracy", "macro_auroc"]
 _GENE_METRIC = {"expression": "pearson_r", "mutation": "auroc"}
 # A baseline within two points of a network: the network has added next to nothing.
@@ -22,7 +22,7 @@ _N_GENES = 15
 def results_view(
     comparisons: pd.DataFrame, better: pd.DataFrame, predictable: pd.DataFrame
 ) -> RenderableType:
-    """Everything that a study shows: tissue first, then expression and mutation.
+    """Everything that a study shows: tissue first, then search, expression and mutation.
 
     Parameters
     ----------
@@ -35,6 +35,13 @@ def results_view(
     tissue = comparisons[comparisons["task"] == "tissue"]
     if not tissue.empty:
         parts.append(tissue_view(tissue))
+    retrieval = comparisons[comparisons["task"] == "retrieval"]
+    if not retrieval.empty:
+        title = "Encoders compared as search engines"
+        parts += [
+            Text(""),
+            _comparisons(title, retrieval.sort_values("metric", kind="stable"), "metric"),
+        ]
     for task in _GENE_METRIC:
         rows = comparisons[comparisons["task"] == task]
         if not rows.empty:

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from featurestore.errors import FfpeError
-from orchestration import currency
+from orchestration import currency, feature_currency
 from orchestration.definitions import build_definitions
 from orchestration.home import Home
 from orchestration.instance import open_instance
@@ -53,17 +53,17 @@ def stale_launches(home: Home, study: Study, groups: Collection[str]) -> Iterato
         if FEATURES in groups:
             # A new version has no embeddings yet, so all of it belongs to one run.
             names += (
-                currency.feature_names(study)
+                feature_currency.feature_names(study)
                 if names
-                else currency.stale_features(home, study, entry)
+                else feature_currency.stale_features(home, study, entry)
             )
         if names:
             yield Launch(tuple(names), entry.name)
     if FEATURES in groups:
-        if names := currency.stale_classes(home, study):
+        if names := feature_currency.stale_classes(home, study):
             yield Launch(tuple(names), None)
         for entry in study.encoders:
-            if names := currency.stale_pooling(home, study, entry):
+            if names := feature_currency.stale_pooling(home, study, entry):
                 yield Launch(tuple(names), entry.name)
     if ANALYSIS in groups and (names := currency.stale_analysis(home, study)):
         yield Launch(tuple(names), None)

@@ -14,5 +14,14 @@ embeddings are compared (:mod:`featurestore.search.codes`), and the answer says 
 """
 
 from featurestore.search.tiles import Hit, SearchResult, similar
+from featurestore.search.units import UnitHit, UnitResult, similar_patients, similar_slides
 
-__all__ = ["Hit", "SearchResult", "similar"]
+__all__ = [
+    "Hit",
+    "SearchResult",
+    "UnitHit",
+    "UnitResult",
+    "similar",
+    "similar_patients",
+    "similar_slides",
+]

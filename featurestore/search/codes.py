@@ -39,6 +39,17 @@ _CODE_COLUMNS = [("model_version_id", "int8"), ("tile_id", "int8"), ("code", "ha
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """What a projection was fitted on; the attributes are columns of ``search_projections``."""
+
+    code_dim: int
+    n_sample: int
+    n_at_fit: int
+    seed: int
+    explained_variance: float
+
+
+@dataclass(frozen=True, slots=True)
 class CodeState:
     """How far a model version's search codes are.
 
@@ -47,7 +58,7 @@ class CodeState:
     n_embeddings, n_codes, n_pending : int
         Embeddings, those of them with a code, and those waiting for one. A zero vector has
         neither: it has no direction, and is nobody's neighbour.
-    projection : SearchProjection or None
+    fit : Fit or None
         None where the version has no codes and is searched exactly.
     indexed : bool
         Whether the codes have their index.
@@ -56,23 +67,22 @@ class CodeState:
     n_embeddings: int
     n_codes: int
     n_pending: int
-    projection: SearchProjection | None
+    fit: Fit | None
     indexed: bool
 
     @property
     def outgrown(self) -> bool:
         """Whether the projection was fitted on a small store that has since doubled."""
-        fitted = self.projection
         return (
-            fitted is not None
-            and fitted.n_at_fit < SAMPLE_SIZE
-            and self.n_embeddings >= 2 * fitted.n_at_fit
+            self.fit is not None
+            and self.fit.n_at_fit < SAMPLE_SIZE
+            and self.n_embeddings >= 2 * self.fit.n_at_fit
         )
 
     @property
     def current(self) -> bool:
         """Whether there is nothing to do: also where there is no embedding to code."""
-        if self.projection is None:
+        if self.fit is None:
             return self.n_embeddings == 0
         return self.indexed and self.n_pending == 0 and not self.outgrown
 
@@ -90,12 +100,21 @@ def code_state(session: Session, model_version_id: int) -> CodeState:
         query = select(func.count()).select_from(table).where(of_version)
         return session.execute(query).scalar_one()
 
+    fitted = session.execute(
+        select(
+            SearchProjection.code_dim,
+            SearchProjection.n_sample,
+            SearchProjection.n_at_fit,
+            SearchProjection.seed,
+            SearchProjection.explained_variance,
+        ).where(SearchProjection.model_version_id == model_version_id)
+    ).one_or_none()
     index = func.to_regclass(_index_name(model_version_id))
     return CodeState(
         n_embeddings=count(Embedding),
         n_codes=count(SearchCode),
         n_pending=count(SearchPending),
-        projection=session.get(SearchProjection, model_version_id, populate_existing=True),
+        fit=None if fitted is None else Fit(*fitted),
         indexed=session.execute(select(index)).scalar_one() is not None,
     )
 

@@ -172,7 +172,7 @@ def similar(
     StoreError
         If the store does not hold the tile or the version, or no embedding of it.
     """
-    _check_request(k, {"label": label, "dataset": dataset, "patient": patient})
+    check_request(k, {"label": label, "dataset": dataset, "patient": patient})
     if (tile_id is None) == (vector is None):
         raise InputError("search with a tile or with a vector: give exactly one of the two")
     version = _version(session, model_version_id)
@@ -221,7 +221,8 @@ def similar(
     )
 
 
-def _check_request(k: int, texts: dict[str, str | None]) -> None:
+def check_request(k: int, texts: dict[str, str | None]) -> None:
+    """Refuse a k below 1 and texts that cannot be in the store."""
     if k < 1:
         raise InputError(f"k = {k}; expected at least 1")
     for name, value in texts.items():

@@ -63,11 +63,11 @@ def test_a_study_runs_once_and_then_only_what_changed(home: Home, make_study: Ma
     launches = run(home, make_study())
     assert [str(launch) for launch in launches] == [
         "finetune_tiles and tissue_tiles",
-        "model_version and embeddings of imgnet-2048",
-        "model_version and embeddings of mean-rgb",
-        "model_version and embeddings of colour-histogram",
-        "model_version and embeddings of ftx-2048",
-        "tissue_scores and tissue_comparison",
+        "model_version and embeddings and search_index and retrieval_quality of imgnet-2048",
+        "model_version and embeddings and search_index and retrieval_quality of mean-rgb",
+        "model_version and embeddings and search_index and retrieval_quality of colour-histogram",
+        "model_version and embeddings and search_index and retrieval_quality of ftx-2048",
+        "tissue_scores and tissue_comparison and retrieval_comparison",
     ]
     assert count(home, Tile) == 2 * 9 * 6
     assert count(home, ModelVersionRow) == 4
@@ -77,10 +77,13 @@ def test_a_study_runs_once_and_then_only_what_changed(home: Home, make_study: Ma
     assert count(home, RejectRow) == 0
     rows = comparisons(home, "small")
     assert list(rows.columns) == COMPARISON_COLUMNS
-    overall = rows[rows["target"] == "all"]
+    overall = rows[(rows["target"] == "all") & (rows["task"] == "tissue")]
     assert set(overall["metric"]) == {"accuracy", "balanced_accuracy", "macro_auroc"}
     assert len(overall) == 3 * 6  # six pairs of four encoders
     assert set(rows["target"]) == {"all", *CLASSES}
+    as_search_engines = rows[rows["task"] == "retrieval"]
+    assert set(as_search_engines["metric"]) == {"majority_accuracy_at_5", "map_at_5"}
+    assert len(as_search_engines) == 2 * 6
     assert (rows["p_corrected"] >= rows["p_naive"] - 1e-12).all()
     assert not rows["leakage_checked"].any()
     assert rows["leakage_note"].str.contains("patient").all()
@@ -90,11 +93,13 @@ def test_a_study_runs_once_and_then_only_what_changed(home: Home, make_study: Ma
 
     # More repeats are another experiment on the same features.
     launches = run(home, make_study(repeats=3))
-    assert [launch.assets for launch in launches] == [("tissue_scores", "tissue_comparison")]
+    assert [launch.assets for launch in launches] == [
+        ("tissue_scores", "tissue_comparison", "retrieval_comparison")
+    ]
     assert comparisons(home, "small")["n_repeats"].unique().tolist() == [3]
     # And back: the experiment is still there and only has to be shown again.
     launches = run(home, make_study())
-    assert [launch.assets for launch in launches] == [("tissue_comparison",)]
+    assert [launch.assets for launch in launches] == [("tissue_comparison", "retrieval_comparison")]
     pd.testing.assert_frame_equal(comparisons(home, "small"), rows)
 
     # Another study over the same tiles and encoders embeds and trains nothing.
