@@ -198,7 +198,7 @@ def _keys(
     session: Session, unit: InstrumentedAttribute[Any], tile_ids: Sequence[int]
 ) -> list[object]:
     query = select(Tile.tile_id, unit).where(Tile.tile_id.in_(tile_ids))
-    key_of: dict[int, object] = dict(row.tuple() for row in session.execute(query))
+    key_of = {row.tile_id: row[1] for row in session.execute(query)}
     # A tile that is a file of its own is of a patient, but of no slide.
     return [key_of[tile_id] for tile_id in tile_ids if key_of[tile_id] is not None]
 

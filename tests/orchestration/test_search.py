@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
+from featurestore import schema
+from featurestore.engine import connect
 from featurestore.errors import FfpeError
 from featurestore.result_frames import comparisons_frame
 from featurestore.search.codes import code_state
@@ -36,24 +39,45 @@ input_px = 40
 """
 
 
-@pytest.fixture
-def studied(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Home, Path]:
-    """A study of reddish and bluish tiles of six patients from three sites, run."""
+@pytest.fixture(scope="module")
+def made(
+    postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Home, Path]]:
+    """A study of reddish and bluish tiles of six patients from three sites, run once."""
+    folder = tmp_path_factory.mktemp("look")
     rng = np.random.default_rng(5)
     rows = ["file,patient"]
     for name, tint in (("red", (200, 60, 90)), ("blue", (60, 60, 210))):
-        (tmp_path / "tiles" / name).mkdir(parents=True)
+        (folder / "tiles" / name).mkdir(parents=True)
         for number in range(12):
             noise = rng.normal(0, 25, (40, 40, 3)) + rng.normal(0, 12, 3)
             pixels = np.clip(np.array(tint) + noise, 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "tiles" / name / f"{number}.png")
+            Image.fromarray(pixels).save(folder / "tiles" / name / f"{number}.png")
             rows.append(f"{name}/{number}.png,TCGA-0{number % 3 + 1}-000{number % 6}")
-    (tmp_path / "patients.csv").write_text("\n".join(rows))
-    (tmp_path / "look.toml").write_text(STUDY)
-    run(home, read_study(tmp_path / "look.toml"))
-    monkeypatch.setenv("FFPE_HOME", str(home.folder))
-    monkeypatch.setenv("FFPE_DATABASE_URL", str(home.database_url))
-    return home, tmp_path / "look.toml"
+    (folder / "patients.csv").write_text("\n".join(rows))
+    (folder / "look.toml").write_text(STUDY)
+    admin = connect(postgres_url)
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CREATE DATABASE look_tests"))
+    url = admin.url.set(database="look_tests").render_as_string(hide_password=False)
+    engine = connect(url)
+    schema.upgrade(engine)
+    engine.dispose()
+    home = Home(folder / "home", database_url=url)
+    run(home, read_study(folder / "look.toml"))
+    yield home, folder / "look.toml"
+    home.close()
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("DROP DATABASE look_tests WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def studied(made: tuple[Home, Path], monkeypatch: pytest.MonkeyPatch) -> tuple[Home, Path]:
+    """That study, its home being that of the environment."""
+    monkeypatch.setenv("FFPE_HOME", str(made[0].folder))
+    monkeypatch.setenv("FFPE_DATABASE_URL", str(made[0].database_url))
+    return made
 
 
 def run(home: Home, study: Study) -> list[str]:
@@ -181,7 +205,7 @@ def test_bad_questions_say_what_is_wrong(studied, arguments: list[str], message:
 
 
 def test_unknown_and_unembedded_encoders(studied) -> None:
-    home, study_file = studied
+    study_file = studied[1].with_name("other.toml")
     study_file.write_text(STUDY + '[[encoders]]\nname = "later"\nnetwork = "colour.mean_rgb"\n')
     for encoder, message in [("nobody", "no encoder is called"), ("later", "no model version yet")]:
         with pytest.raises(FfpeError, match=message):
@@ -190,7 +214,6 @@ def test_unknown_and_unembedded_encoders(studied) -> None:
                 ["search", str(study_file), "--encoder", encoder, "--tile", "1"],
                 catch_exceptions=False,
             )
-    del home
 
 
 @pytest.mark.parametrize(
