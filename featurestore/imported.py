@@ -146,9 +146,7 @@ def _stems(path: str) -> set[str]:
     return stems | {name[: -len(end)] for end in _COMPOUND if name.lower().endswith(end)}
 
 
-def _slide_of(
-    path: str, by_stem: dict[str, list[SlideInfo]], taken: dict[str, str]
-) -> SlideInfo:
+def _slide_of(path: str, by_stem: dict[str, list[SlideInfo]], taken: dict[str, str]) -> SlideInfo:
     # The last suffix is the format's own; what is before it may well have dots.
     stem = Path(path).stem
     slides = by_stem.get(stem, [])
@@ -185,24 +183,27 @@ def _place(
     tile_px, mpp = _resolution(found.size, slide, settings)
     edges = np.floor((found.coords / slide.mpp if found.coords_in_um else found.coords) + 0.5)
     with np.errstate(invalid="ignore"):
-        inside = ((edges >= 0) & (edges < [slide.width_px, slide.height_px])).all(axis=1)
+        within = (edges >= 0) & (edges < [slide.width_px, slide.height_px])
+    inside: NDArray[np.bool_] = np.asarray(within.all(axis=1))
     if (~inside).mean() > _MOST_OUTSIDE:
         raise UnreadableFeaturesError(
             f"has {int((~inside).sum())} of {len(inside)} tiles outside its slide of "
             f"{slide.width_px} × {slide.height_px} px; they are of another slide or level"
         )
     with np.errstate(over="ignore"):
-        sound = (np.abs(found.features) <= LARGEST_HALF).all(axis=1)
-        sound &= (found.features.astype(np.float16) != 0).any(axis=1)
+        finite = (np.abs(found.features) <= LARGEST_HALF).all(axis=1)
+        not_zero = (found.features.astype(np.float16) != 0).any(axis=1)
+    sound: NDArray[np.bool_] = np.asarray(finite & not_zero)
     places = np.where(inside[:, None], edges, -1).astype(np.int64)
     first = np.zeros(len(places), bool)
     usable = np.flatnonzero(inside & sound)
     first[usable[np.unique(places[usable], axis=0, return_index=True)[1]]] = True
-    for bad, why in (
+    problems: list[tuple[NDArray[np.bool_], str]] = [
         (~inside, "lie outside the slide"),
         (inside & ~sound, "have features that are NaN, infinite, too large or all zero"),
         (inside & sound & ~first, "are named twice; the first is kept"),
-    ):
+    ]
+    for bad, why in problems:
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
             reason = f"{int(bad.sum())} of {len(bad)} tiles {why} (first: row {at})"

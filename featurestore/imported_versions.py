@@ -17,6 +17,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from featurestore import versions
 from featurestore.embeddings import matrix, write_embeddings
 from featurestore.errors import Reject, SourceError
 from featurestore.imported import STAGE, ImportedSlide, ImportSettings
@@ -127,16 +128,13 @@ def write_imported(
     Raises
     ------
     SourceError
-        If the data set lacks one of the tiles, or the store has other values of this version
-        for one of them; nothing is written.
+        If the data set lacks one of the tiles: the file has changed since.
     """
     rows = session.execute(
         select(Tile.x_px, Tile.y_px, Tile.tile_id)
         .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
         .join(Slide, Slide.slide_id == Tile.slide_id)
-        .where(
-            DatasetTile.dataset_id == dataset_id, Slide.sha256 == imported.tiles.slide.sha256
-        )
+        .where(DatasetTile.dataset_id == dataset_id, Slide.sha256 == imported.tiles.slide.sha256)
     )
     id_of = {(x_px, y_px): tile_id for x_px, y_px, tile_id in rows}
     try:
@@ -145,29 +143,41 @@ def write_imported(
         raise SourceError(
             f"{imported.path} has changed since its tiles were read; run the study again"
         ) from error
-    _refuse_other_values(session, model_version_id, ids.tolist(), imported)
     return write_embeddings(session, model_version_id, ids, imported.features)
 
 
-def _refuse_other_values(
-    session: Session, model_version_id: int, ids: Sequence[int], imported: ImportedSlide
+def refuse_other_values(
+    session: Session, settings: ImportSettings, imported: ImportedSlide
 ) -> None:
-    known = set(
-        session.scalars(
-            select(Embedding.tile_id).where(
-                Embedding.model_version_id == model_version_id, Embedding.tile_id.in_(ids)
-            )
-        )
-    )
-    rows = [row for row, tile_id in enumerate(ids) if tile_id in known]
-    if not rows:
+    """Refuse features that the same weights gave other values of before.
+
+    Nothing is looked at where the weights are unknown: the features then are their own identity.
+
+    Raises
+    ------
+    SourceError
+        If the store has other values for one of the tiles.
+    """
+    if settings.weights_sha256 is None:
         return
-    stored = matrix(session, model_version_id, [ids[row] for row in rows])
-    apart = np.linalg.norm(stored - imported.features[rows], axis=1)
+    own = replace(settings, dim=imported.features.shape[1], tile_px=imported.tiles.settings.tile_px)
+    version_id = versions.find(session, imported_version(own, ()).sha256)
+    if version_id is None:
+        return
+    row_of = {imported.tiles.place(t).sha256: row for row, t in enumerate(imported.tiles.tiles)}
+    known = session.execute(
+        select(Tile.sha256, Tile.tile_id)
+        .join(Embedding, Embedding.tile_id == Tile.tile_id)
+        .where(Embedding.model_version_id == version_id, Tile.sha256.in_(list(row_of)))
+    ).all()
+    if not known:
+        return
+    stored = matrix(session, version_id, [row.tile_id for row in known])
+    apart = np.linalg.norm(stored - imported.features[[row_of[k.sha256] for k in known]], axis=1)
     other = apart > _SAME_FEATURES * np.linalg.norm(stored, axis=1)
     if other.any():
         raise SourceError(
-            f"{imported.path}: {int(other.sum())} of {len(rows)} tiles that the store already has "
+            f"{imported.path}: {int(other.sum())} of {len(known)} tiles that the store already has "
             "under these weights have other features there; the same weights cannot have given "
             "both. Correct `weights_sha256`, or leave it out"
         )

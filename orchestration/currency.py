@@ -20,6 +20,7 @@ from featurestore.study_datasets import is_as_read, study_dataset
 from orchestration.experiments import tissue_inputs
 from orchestration.gene_experiments import gene_inputs
 from orchestration.home import Home
+from orchestration.imports import slide_tiles_of
 from orchestration.luad_sources import (
     EXPRESSION,
     MUTATION,
@@ -45,7 +46,8 @@ from orchestration.naming import (
 )
 from orchestration.registry import pointer_of, recipe_sha256, weights_present
 from orchestration.study import Study
-from orchestration.study_sections import CLINICAL, EncoderEntry
+from orchestration.study_encoders import EncoderEntry
+from orchestration.study_sections import CLINICAL
 from orchestration.tile_sources import fingerprint
 
 
@@ -99,8 +101,8 @@ def stale_models(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
         try:
             pointer = pointer_of(session, study, entry.name)
             current = pointer.recipe_sha256 == recipe_sha256(session, study, entry)
-        except StoreError:
-            return [MODEL_VERSION]
+        except (StoreError, SourceError):
+            return [MODEL_VERSION]  # reading imported features again says what is wrong
         if current and weights_present(home, session, pointer.model_version_id):
             return []
     return [MODEL_VERSION]
@@ -123,7 +125,7 @@ def stale_features(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
                 if coverage(session, version_id, dataset.dataset_id, study.name).n_missing:
                     stale.append(EMBEDDINGS)
             if study.luad is not None:
-                slides = study_dataset(session, study.name, SLIDE_TILES).dataset_id
+                slides = slide_tiles_of(session, study, entry.name).dataset_id
                 if coverage(session, version_id, slides, study.name).n_missing:
                     stale.append(SLIDE_EMBEDDINGS)
                 pooled = pooled_counts(session, version_id, slides)["n_tiles"].sum()

@@ -23,11 +23,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from featurestore.errors import StudyError
+from orchestration.study_encoders import EncoderEntry
 from orchestration.study_sections import (
     BASELINES,
     CLINICAL,
     FOLDER_KEY,
-    EncoderEntry,
     Finetune,
     Luad,
     Section,
@@ -80,7 +80,9 @@ class Study(Section):
         for entry in self.encoders:
             if entry.finetuned_from is None:
                 continue
-            parents = {e.name for e in self.encoders if e.finetuned_from is None}
+            parents = {
+                e.name for e in self.encoders if e.finetuned_from is None and e.features is None
+            }
             if entry.finetuned_from not in parents - BASELINES.keys():
                 raise ValueError(
                     f"encoder {entry.name!r} is fine-tuned from {entry.finetuned_from!r}, which is "
@@ -89,6 +91,17 @@ class Study(Section):
                 )
             if self.finetune is None:
                 raise ValueError(f"encoder {entry.name!r} is fine-tuned, but [finetune] is missing")
+        return self
+
+    @model_validator(mode="after")
+    def _imports_have_slides(self) -> Self:
+        for entry in self.encoders:
+            if entry.features is not None and (self.luad is None or self.tissue is not None):
+                raise ValueError(
+                    f"encoder {entry.name!r} imports features of slides: they can answer [luad] "
+                    "but not [tissue], whose tiles they have not seen; give them a study with "
+                    "[luad] alone"
+                )
         return self
 
     def encoder(self, name: str) -> EncoderEntry:

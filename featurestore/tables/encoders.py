@@ -66,7 +66,8 @@ class ModelVersionRow(Base):
         JSONB, comment="What was changed of the network's definition"
     )
     weights_sha256: Mapped[str | None] = mapped_column(
-        Text, comment="SHA-256 over the weight tensors; NULL for baselines without weights, and for "
+        Text,
+        comment="SHA-256 over the weight tensors; NULL for baselines without weights, and for "
         "imported features of unknown weights, which features_sha256 of the options identifies",
     )
     weights_source: Mapped[str] = mapped_column(Text, comment="Where the weights came from")

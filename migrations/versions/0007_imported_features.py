@@ -27,9 +27,7 @@ _OR_FEATURES = (
     " AND network_options ->> 'features_sha256' ~ '^[0-9a-f]{64}$')"
 )
 _PRECISION = "precision IN ('float32', 'bfloat16')"
-_OR_FOREIGN = (
-    " OR (starts_with(network, 'imported.') AND precision IN ('float16', 'unknown'))"
-)
+_OR_FOREIGN = " OR (starts_with(network, 'imported.') AND precision IN ('float16', 'unknown'))"
 _NETWORK = "timm name, or colour.* and clinical.* baselines"
 _NETWORK_NOW = "timm name, colour.* and clinical.* baselines, or imported.* and its maker"
 _WEIGHTS = "SHA-256 over the weight tensors; NULL for baselines without weights"

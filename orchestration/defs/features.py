@@ -12,8 +12,10 @@ from featurestore.model_versions import content_sha256
 from featurestore.patient_features import pool_patients, pooled_counts
 from featurestore.resolution import refuse_other_resolution
 from featurestore.study_datasets import study_dataset
+from featurestore.tables import Dataset
 from orchestration.embedding import embed_missing
 from orchestration.home import Home
+from orchestration.imports import embed_imports, imports_features, slide_tiles_of
 from orchestration.metadata import stored, table
 from orchestration.naming import (
     EMBEDDINGS,
@@ -57,24 +59,29 @@ def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
         home: Home = context.resources.home
         encoder = context.partition_key
         with Session(home.engine) as session:
-            version_id = pointer_of(session, study, encoder).model_version_id
+            pointer = pointer_of(session, study, encoder)
+            version_id = pointer.model_version_id
             version = versions.load(session, version_id)
-            dataset = study_dataset(session, study.name, tiles)
+            dataset = _tiles_of(session, study, tiles, encoder)
             refuse_other_resolution(session, version, dataset.dataset_id)
             before = coverage(session, version_id, dataset.dataset_id, study.name)
         started = time.monotonic()
-        done = embed_missing(
-            home,
-            study=study.name,
-            version=version,
-            model_version_id=version_id,
-            dataset_id=dataset.dataset_id,
-            n_missing=before.n_tiles - before.n_embedded,
-            run_id=context.run.run_id,
-            on_progress=lambda n, total: context.resources.progress(
-                f"{name} of {encoder}", n, total
-            ),
-        )
+        if imports_features(study, encoder):
+            progress = context.resources.progress
+            done = embed_imports(home, study, study.encoder(encoder), pointer, on_progress=progress)
+        else:
+            done = embed_missing(
+                home,
+                study=study.name,
+                version=version,
+                model_version_id=version_id,
+                dataset_id=dataset.dataset_id,
+                n_missing=before.n_tiles - before.n_embedded,
+                run_id=context.run.run_id,
+                on_progress=lambda n, total: context.resources.progress(
+                    f"{name} of {encoder}", n, total
+                ),
+            )
         seconds = time.monotonic() - started
         with Session(home.engine) as session:
             after = coverage(session, version_id, dataset.dataset_id, study.name)
@@ -101,6 +108,12 @@ def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
     return embeddings
 
 
+def _tiles_of(session: Session, study: Study, tiles: str, encoder: str) -> Dataset:
+    if tiles == SLIDE_TILES:
+        return slide_tiles_of(session, study, encoder)
+    return study_dataset(session, study.name, tiles)
+
+
 def _patient_features(study: Study) -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(study, PATIENT_FEATURES),
@@ -116,7 +129,7 @@ def _patient_features(study: Study) -> dg.AssetsDefinition:
         with transaction(home) as session:
             version_id = pointer_of(session, study, context.partition_key).model_version_id
             version = versions.load(session, version_id)
-            dataset = study_dataset(session, study.name, SLIDE_TILES)
+            dataset = slide_tiles_of(session, study, context.partition_key)
             n_patients = pool_patients(session, version_id, dataset.dataset_id)
             counts = pooled_counts(session, version_id, dataset.dataset_id)
             digest = content_sha256([version.sha256, dataset.digest, "mean"])
