@@ -93,8 +93,8 @@ def imported_version(settings: ImportSettings, digests: Sequence[str]) -> ModelV
         input_px=settings.input_px or settings.tile_px,
         mpp=settings.mpp,
         # Whatever was done to the pixels was done elsewhere; we do nothing to them.
-        mean=(0, 0, 0),
-        std=(1, 1, 1),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
         interpolation="unknown",
         pooling="unknown",
         precision=settings.precision,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ def write_h5ad(
     file: Path,
     *,
     obs: pd.DataFrame,
-    features: Iterable[Sequence[Any]],
+    features: Iterable[NDArray[np.float32]],
     dim: int,
     uns: Mapping[str, Any],
 ) -> int:
@@ -36,8 +37,8 @@ def write_h5ad(
     obs : DataFrame
         A row a patient, indexed by patient. Columns of text become categories; nullable
         booleans keep what is missing, and so do numbers as NaN.
-    features : iterable of sequence
-        Batches of vectors in the order of ``obs``; taken one by one.
+    features : iterable of (m, dim) array
+        Some rows at a time, in the order of ``obs``.
     dim : int
         Number of features.
     uns : mapping
@@ -57,8 +58,7 @@ def write_h5ad(
         )
         _encode(matrix, "array", "0.2.0")
         row = 0
-        for batch in features:
-            vectors = np.stack([vector.to_numpy() for vector in batch]).astype(np.float32)
+        for vectors in features:
             matrix[row : row + len(vectors)] = vectors
             row += len(vectors)
         if row != len(obs):

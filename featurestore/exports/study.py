@@ -19,7 +19,8 @@ from featurestore import versions
 from featurestore.errors import InputError, StoreError
 from featurestore.exports.h5ad import write_h5ad
 from featurestore.exports.plan import ExportEncoder, ExportPlan
-from featurestore.exports.tables import patient_features, study_tables
+from featurestore.exports.result_tables import result_tables
+from featurestore.exports.tables import patient_features, stored_tables, vectors_of, with_statement
 from featurestore.exports.writers import write_csv, write_parquet
 from featurestore.model_versions import canonical_json
 from featurestore.molecular_frames import expression_frame, mutation_frame
@@ -119,7 +120,7 @@ def _tables(
     session: Session, plan: ExportPlan, folder: Path, format: str, on_file: Callable[[str], None]
 ) -> Iterator[ExportedFile]:
     write = write_parquet if format == "parquet" else write_csv
-    for table in study_tables(session, plan):
+    for table in (*stored_tables(session, plan), *result_tables(plan.study)):
         name = f"{table.name}.{format}"
         on_file(name)
         file = folder / name
@@ -143,11 +144,11 @@ def _anndata(
             model = versions.load(session, encoder.model_version_id)
             table = patient_features(encoder, model.dim)
             only = table.statement.where(PatientFeature.pooling == pooling)
-            batches = type(table)(table.name, table.columns, only, table.dim).batches(session)
+            batches = with_statement(table, only).batches(session)
             n_rows = write_h5ad(
                 folder / name,
                 obs=_obs(session, plan, patients),
-                features=([row.features for row in batch] for batch in batches),
+                features=(vectors_of([row.features for row in b], model.dim) for b in batches),
                 dim=model.dim,
                 uns=_about(session, plan, encoder) | {"pooling": pooling},
             )

@@ -9,31 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Integer,
-    Select,
-    and_,
-    cast,
-    func,
-    literal,
-    select,
-    type_coerce,
-)
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, LargeBinary, Select, and_, func, literal, select
 from sqlalchemy.orm import Session
-from sqlalchemy.types import NullType, TypeEngine
 
 from featurestore.exports.plan import ExportEncoder, ExportPlan, Genes
 from featurestore.tables import (
-    BetterCount,
-    Comparison,
-    CvGenePrediction,
-    CvPrediction,
-    CvScore,
     DatasetTile,
     Embedding,
-    Experiment,
-    ExperimentEncoder,
     Expression,
     Gene,
     ModelVersionRow,
@@ -41,16 +25,14 @@ from featurestore.tables import (
     Mutation,
     Patient,
     PatientFeature,
-    Predictability,
     SequencedPatient,
     Slide,
     Tile,
 )
 
 # So much of a table is in memory at a time; it is also a Parquet row group.
-_BATCH_BYTES = 8 << 20
+_BATCH_BYTES = 4 << 20
 _MOST_ROWS = 20_000
-_AS_THE_DRIVER_HAS_IT: TypeEngine[Any] = NullType()
 
 TEXT, INTEGER, NUMBER, TRUTH, VECTOR, NUMBERS = (
     "text",
@@ -89,8 +71,8 @@ class ExportTable:
         yield from result.partitions()
 
 
-def study_tables(session: Session, plan: ExportPlan) -> Iterator[ExportTable]:
-    """The tables of a study, those that have no row included."""
+def stored_tables(session: Session, plan: ExportPlan) -> Iterator[ExportTable]:
+    """Features and genes of a study, tables that have no row included."""
     for encoder in plan.encoders:
         dim = session.get_one(ModelVersionRow, encoder.model_version_id).dim
         for name, dataset_id in encoder.datasets.items():
@@ -101,21 +83,33 @@ def study_tables(session: Session, plan: ExportPlan) -> Iterator[ExportTable]:
         yield _expression(plan.expression)
     if plan.mutation is not None:
         yield _mutation(plan.mutation)
-    yield from (_scores(plan.study), _comparisons(plan.study), _tile_predictions(plan.study))
-    yield from (_gene_predictions(plan.study), _predictable(plan.study), _better(plan.study))
 
 
-def _table(name: str, dim: int, *columns: tuple[str, str, Any]) -> ExportTable:
+def _bytes(vector: Any) -> ColumnElement[bytes]:
+    # As text, which a cursor of the server gives by default, vectors take far longer to read.
+    return func.halfvec_send(vector, type_=LargeBinary)
+
+
+def vectors_of(column: Sequence[bytes], dim: int) -> NDArray[np.float32]:
+    """A column of vectors as one (n, dim) matrix."""
+    # A header of four bytes tells the length again; numbers are in the network's byte order.
+    raw = np.frombuffer(b"".join(column), np.uint8).reshape(len(column), 4 + 2 * dim)
+    return np.ascontiguousarray(raw[:, 4:]).view(">f2").astype(np.float32)
+
+
+def table_of(name: str, dim: int, *columns: tuple[str, str, Any]) -> ExportTable:
+    """A table by its columns: name, kind, and what is selected; rows are told afterwards."""
     statement = select(*(expression.label(label) for label, _, expression in columns))
     return ExportTable(name, tuple((label, kind) for label, kind, _ in columns), statement, dim)
 
 
-def _from(table: ExportTable, statement: Select[Any]) -> ExportTable:
+def with_statement(table: ExportTable, statement: Select[Any]) -> ExportTable:
+    """The same table with other rows."""
     return ExportTable(table.name, table.columns, statement, table.dim)
 
 
 def _tiles(name: str, encoder: ExportEncoder, dataset_id: int, dim: int) -> ExportTable:
-    table = _table(
+    table = table_of(
         name,
         dim,
         ("tile_sha256", TEXT, Tile.sha256),
@@ -129,9 +123,9 @@ def _tiles(name: str, encoder: ExportEncoder, dataset_id: int, dim: int) -> Expo
         ("mpp", NUMBER, Tile.mpp),
         ("stain", TEXT, Tile.stain),
         ("label", TEXT, DatasetTile.label),
-        ("embedding", VECTOR, type_coerce(Embedding.embedding, _AS_THE_DRIVER_HAS_IT)),
+        ("embedding", VECTOR, _bytes(Embedding.embedding)),
     )
-    return _from(
+    return with_statement(
         table,
         table.statement.select_from(Embedding)
         .join(DatasetTile, DatasetTile.tile_id == Embedding.tile_id)
@@ -147,7 +141,7 @@ def _tiles(name: str, encoder: ExportEncoder, dataset_id: int, dim: int) -> Expo
 
 def patient_features(encoder: ExportEncoder, dim: int) -> ExportTable:
     """Patients' pooled features under one encoder, by pooling and patient."""
-    table = _table(
+    table = table_of(
         f"patient_features/{encoder.name}",
         dim,
         ("patient_id", TEXT, PatientFeature.patient_id),
@@ -155,9 +149,9 @@ def patient_features(encoder: ExportEncoder, dim: int) -> ExportTable:
         ("pooling", TEXT, PatientFeature.pooling),
         ("n_tiles", INTEGER, PatientFeature.n_tiles),
         ("n_slides", INTEGER, PatientFeature.n_slides),
-        ("features", VECTOR, type_coerce(PatientFeature.embedding, _AS_THE_DRIVER_HAS_IT)),
+        ("features", VECTOR, _bytes(PatientFeature.embedding)),
     )
-    return _from(
+    return with_statement(
         table,
         table.statement.join(Patient, Patient.patient_id == PatientFeature.patient_id)
         .where(
@@ -169,7 +163,7 @@ def patient_features(encoder: ExportEncoder, dim: int) -> ExportTable:
 
 
 def _expression(genes: Genes) -> ExportTable:
-    table = _table(
+    table = table_of(
         "expression",
         0,
         ("patient_id", TEXT, Patient.patient_id),
@@ -177,7 +171,7 @@ def _expression(genes: Genes) -> ExportTable:
         ("value", NUMBER, Expression.value),
         ("unit", TEXT, func.concat("log2(x + 1) of ", MolecularSource.unit)),
     )
-    return _from(
+    return with_statement(
         table,
         table.statement.select_from(Expression)
         .join(Gene, Gene.gene_id == Expression.gene_id)
@@ -190,7 +184,7 @@ def _expression(genes: Genes) -> ExportTable:
 
 def _mutation(genes: Genes) -> ExportTable:
     # Only sequenced patients have rows: of the others nothing is known, which is not wild-type.
-    table = _table(
+    table = table_of(
         "mutations",
         0,
         ("patient_id", TEXT, Patient.patient_id),
@@ -198,7 +192,7 @@ def _mutation(genes: Genes) -> ExportTable:
         ("mutated", TRUTH, func.coalesce(Mutation.n_non_silent > 0, literal(False))),
         ("n_variants", INTEGER, func.coalesce(Mutation.n_variants, 0)),
     )
-    return _from(
+    return with_statement(
         table,
         table.statement.select_from(SequencedPatient)
         .join(Patient, Patient.patient_number == SequencedPatient.patient_number)
@@ -214,119 +208,3 @@ def _mutation(genes: Genes) -> ExportTable:
         .where(SequencedPatient.source_id == genes.source_id)
         .order_by(Gene.symbol, Patient.patient_id),
     )
-
-
-def _of_encoder(model: Any) -> ColumnElement[bool]:
-    return and_(
-        ExperimentEncoder.experiment_id == model.experiment_id,
-        ExperimentEncoder.model_version_id == model.model_version_id,
-    )
-
-
-def _results(table: ExportTable, study: str, model: Any, *order: Any) -> ExportTable:
-    """Rows of the study's current experiments, with the encoder's name where they have one."""
-    statement = table.statement.select_from(model).join(
-        Experiment, Experiment.experiment_id == model.experiment_id
-    )
-    if hasattr(model, "model_version_id"):
-        statement = statement.join(ExperimentEncoder, _of_encoder(model))
-        order = (ExperimentEncoder.position, *order)
-    statement = statement.where(Experiment.study == study, Experiment.is_current)
-    return _from(table, statement.order_by(Experiment.task, *order))
-
-
-def _scores(study: str) -> ExportTable:
-    table = _table(
-        "scores",
-        0,
-        ("task", TEXT, Experiment.task),
-        ("encoder", TEXT, ExperimentEncoder.encoder),
-        ("target", TEXT, CvScore.target),
-        ("metric", TEXT, CvScore.metric),
-        ("repeat", INTEGER, CvScore.repeat),
-        ("fold", INTEGER, CvScore.fold),
-        ("value", NUMBER, CvScore.value),
-        ("n_train", INTEGER, CvScore.n_train),
-        ("n_test", INTEGER, CvScore.n_test),
-    )
-    order = (CvScore.target, CvScore.metric, CvScore.repeat, CvScore.fold)
-    return _results(table, study, CvScore, *order)
-
-
-def _comparisons(study: str) -> ExportTable:
-    kinds = {"n_splits": INTEGER, "n_repeats": INTEGER, "n_folds": INTEGER}
-    kinds |= dict.fromkeys(("leakage_checked",), TRUTH)
-    texts = ("task", "target", "metric", "encoder_a", "encoder_b", "leakage_note")
-    kinds |= dict.fromkeys(texts, TEXT)
-    names = [c.key for c in Comparison.__table__.columns if c.key != "experiment_id"]
-    columns = [(name, kinds.get(name, NUMBER), getattr(Comparison, name)) for name in names]
-    order = (Comparison.target, Comparison.metric, Comparison.encoder_a, Comparison.encoder_b)
-    return _results(_table("comparisons", 0, *columns), study, Comparison, *order)
-
-
-def _class(index: Any) -> ColumnElement[Any]:
-    # Classes are counted from 0, elements of an array of the database from 1.
-    return Experiment.classes[cast(index, Integer) + 1]
-
-
-def _tile_predictions(study: str) -> ExportTable:
-    table = _table(
-        "tile_predictions",
-        0,
-        ("encoder", TEXT, ExperimentEncoder.encoder),
-        ("tile_sha256", TEXT, Tile.sha256),
-        ("repeat", INTEGER, CvPrediction.repeat),
-        ("fold", INTEGER, CvPrediction.fold),
-        ("observed", TEXT, _class(CvPrediction.observed)),
-        ("predicted", TEXT, _class(CvPrediction.predicted)),
-        ("probabilities", NUMBERS, CvPrediction.probabilities),
-    )
-    found = _results(table, study, CvPrediction, CvPrediction.repeat, CvPrediction.tile_id)
-    return _from(table, found.statement.join(Tile, Tile.tile_id == CvPrediction.tile_id))
-
-
-def _gene_predictions(study: str) -> ExportTable:
-    table = _table(
-        "gene_predictions",
-        0,
-        ("task", TEXT, Experiment.task),
-        ("encoder", TEXT, ExperimentEncoder.encoder),
-        ("gene", TEXT, CvGenePrediction.target),
-        ("patient_id", TEXT, CvGenePrediction.patient_id),
-        ("observed", NUMBER, CvGenePrediction.observed),
-        ("predicted", NUMBERS, CvGenePrediction.predicted),
-        ("folds", NUMBERS, CvGenePrediction.folds),
-    )
-    order = (CvGenePrediction.target, CvGenePrediction.patient_id)
-    return _results(table, study, CvGenePrediction, *order)
-
-
-def _predictable(study: str) -> ExportTable:
-    names = ("r", "null_mean", "null_sd", "p", "q")
-    table = _table(
-        "predictability",
-        0,
-        ("task", TEXT, Experiment.task),
-        ("encoder", TEXT, ExperimentEncoder.encoder),
-        ("gene", TEXT, Predictability.target),
-        *((name, NUMBER, getattr(Predictability, name)) for name in names),
-        ("n_permutations", INTEGER, Predictability.n_permutations),
-    )
-    return _results(table, study, Predictability, Predictability.target)
-
-
-def _better(study: str) -> ExportTable:
-    names = ("null_median", "null_low", "null_high", "p_swap")
-    table = _table(
-        "better_counts",
-        0,
-        ("task", TEXT, Experiment.task),
-        ("encoder_a", TEXT, BetterCount.encoder_a),
-        ("encoder_b", TEXT, BetterCount.encoder_b),
-        ("genes", TEXT, BetterCount.genes),
-        ("n_genes", INTEGER, BetterCount.n_genes),
-        ("n_better_b", INTEGER, BetterCount.n_better_b),
-        *((name, NUMBER, getattr(BetterCount, name)) for name in names),
-    )
-    order = (BetterCount.encoder_a, BetterCount.encoder_b, BetterCount.genes)
-    return _results(table, study, BetterCount, *order)

@@ -8,9 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from featurestore.exports.tables import (
     INTEGER,
     NUMBER,
@@ -19,6 +16,7 @@ from featurestore.exports.tables import (
     TRUTH,
     VECTOR,
     ExportTable,
+    vectors_of,
 )
 
 
@@ -50,7 +48,7 @@ def write_parquet(file: Path, table: ExportTable, batches: Iterable[Sequence[Any
             for position, (_, kind) in enumerate(table.columns):
                 values = [row[position] for row in batch]
                 if kind == VECTOR:
-                    flat = pa.array(_matrix(values).ravel())
+                    flat = pa.array(vectors_of(values, table.dim).ravel())
                     arrays.append(pa.FixedSizeListArray.from_arrays(flat, table.dim))
                 else:
                     arrays.append(pa.array(values, types[kind]))
@@ -75,7 +73,7 @@ def write_csv(file: Path, table: ExportTable, batches: Iterable[Sequence[Any]]) 
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         for batch in batches:
-            for row in batch:
+            for row in _with_numbers(table, batch):
                 cells: list[Any] = []
                 for value, (_, kind) in zip(row, table.columns, strict=True):
                     cells += _cells(value, kind)
@@ -84,10 +82,19 @@ def write_csv(file: Path, table: ExportTable, batches: Iterable[Sequence[Any]]) 
     return n_rows
 
 
+def _with_numbers(table: ExportTable, batch: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Rows whose vectors are arrays."""
+    if not table.dim:
+        return batch
+    # A table has one column of vectors, the last.
+    vectors = vectors_of([row[-1] for row in batch], table.dim)
+    return ([*row[:-1], vector] for row, vector in zip(batch, vectors, strict=True))
+
+
 def _cells(value: Any, kind: str) -> list[Any]:
     if kind == VECTOR:
         # Half precision holds five digits at most; more would be noise of the conversion.
-        return [f"{x:.6g}" for x in _matrix([value])[0].tolist()]
+        return [f"{x:.6g}" for x in value.tolist()]
     if value is None:
         return [""]
     if kind == NUMBERS:
@@ -96,7 +103,3 @@ def _cells(value: Any, kind: str) -> list[Any]:
     if kind == TRUTH:
         return ["true" if value else "false"]
     return [value]
-
-
-def _matrix(vectors: Sequence[Any]) -> NDArray[np.float32]:
-    return np.stack([vector.to_numpy() for vector in vectors]).astype(np.float32)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -97,6 +101,69 @@ def imported(home: Home, tmp_path: Path) -> tuple[Study, list[str]]:
     return study, write_features(home, tmp_path / "features")
 
 
+def check_exports(home: Home, study: Study, folder: Path) -> None:
+    """Every table of a whole study, by the command line, as the store has it."""
+    out = {name: folder / f"out_{name}" for name in ("parquet", "csv", "h5ad")}
+    for name, target in out.items():
+        code, _, errors = command(
+            home, "export", str(study.path), "--format", name, "--to", str(target)
+        )
+        assert code == 0, errors
+    code, _, errors = command(home, "export", str(study.path), "--to", str(out["parquet"]))
+    assert code == 1
+    assert "is there already" in errors
+
+    tables = {
+        file.relative_to(out["parquet"]).as_posix(): pd.read_parquet(file)
+        for file in out["parquet"].rglob("*.parquet")
+    }
+    baselines = ("colour-histogram", "mean-rgb")
+    assert set(tables) == {
+        *(f"{kind}/{encoder}.parquet" for kind in ("slide_tiles", "patient_features")
+          for encoder in ("uni", *baselines)),
+        "expression.parquet", "mutations.parquet", "scores.parquet", "comparisons.parquet",
+        "gene_predictions.parquet", "predictability.parquet", "better_counts.parquet",
+    }  # fmt: skip
+    with Session(home.engine) as session:
+        rows = comparisons_frame(session, "lung")
+        source = session.scalars(
+            select(MolecularSource).where(MolecularSource.kind == "expression")
+        ).one()
+        genes = expression_frame(session, source.source_id)
+    exported = tables["comparisons.parquet"]
+    keys = ["task", "target", "metric", "encoder_a", "encoder_b"]
+    both = rows.merge(exported, on=keys, suffixes=("", "_exported"))
+    assert len(both) == len(rows) == len(exported)
+    assert np.array_equal(both["p_corrected"], both["p_corrected_exported"])
+    values = tables["expression.parquet"].pivot(index="patient_id", columns="gene", values="value")
+    assert np.allclose(values.to_numpy(), genes[values.columns].loc[values.index].to_numpy())
+    again = pd.read_csv(out["csv"] / "comparisons.csv")
+    assert np.allclose(again["p_corrected"], exported["p_corrected"])
+    assert set(pd.read_csv(out["csv"] / "slide_tiles" / "uni.csv")["mpp"]) == {1.0}
+    anndata = pytest.importorskip("anndata")
+    found = anndata.read_h5ad(out["h5ad"] / "uni.h5ad")
+    assert found.shape == (N_PATIENTS - 1, 8)
+    assert {f"expression_{gene}" for gene in genes.columns} <= set(found.obs.columns)
+    assert found.uns["model_version"]["network"] == "imported.UNI (ViT-L/16)"
+
+
+def command(home: Home, *arguments: str) -> tuple[int, str, str]:
+    """What ``ffpe`` ends with and prints."""
+    environment = os.environ | {
+        "FFPE_HOME": str(home.folder),
+        "FFPE_DATABASE_URL": str(home.database_url),
+    }
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "orchestration", *arguments],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.returncode, found.stdout, found.stderr
+
+
 @pytest.mark.slow
 def test_imported_features_are_compared_like_any_other(
     home: Home, tmp_path: Path, imported: tuple[Study, list[str]]
@@ -153,6 +220,7 @@ def test_imported_features_are_compared_like_any_other(
     )
 
     assert run(home, study) == []
+    check_exports(home, study, tmp_path)
     # The damaged file is mended: another set of features is another model version.
     write_features(home, features)
     again = run(home, study)
