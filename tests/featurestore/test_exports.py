@@ -26,8 +26,12 @@ from featurestore.exports.h5ad import write_h5ad
 from featurestore.model_versions import ModelVersion, canonical_json
 from featurestore.patient_features import patient_matrix, pool_patients
 from featurestore.tables import (
+    CvPrediction,
+    CvScore,
     Dataset,
     DatasetTile,
+    Experiment,
+    ExperimentEncoder,
     Expression,
     Gene,
     MolecularSource,
@@ -280,6 +284,51 @@ def test_nothing_to_export_is_said_so(session, tmp_path: Path):
     with pytest.raises(InputError, match="expected one of parquet, csv, h5ad"):
         export_study(session, plan, tmp_path / "out", format="pickle")
     assert not list(tmp_path.iterdir())
+
+
+def test_results_of_the_current_experiment_only(session, plan, tmp_path: Path):
+    (encoder,) = plan.encoders
+    tile_id = session.scalars(select(DatasetTile.tile_id).limit(1)).one()
+    for mark, is_current in (("1", False), ("2", True)):
+        experiment = Experiment(
+            digest=mark * 64, study="exported", task="tissue", dataset_digest="d" * 64, seed=1,
+            n_folds=2, n_repeats=1, settings={}, classes=["ADI", "TUM"], leakage_checked=True,
+            leakage_note="", is_current=is_current,
+        )  # fmt: skip
+        session.add(experiment)
+        session.flush()
+        of = {
+            "experiment_id": experiment.experiment_id,
+            "model_version_id": encoder.model_version_id,
+        }
+        session.add(ExperimentEncoder(**of, encoder="uni", position=0, n_not_converged=0))
+        session.flush()
+        session.add(
+            CvScore(
+                **of, target="all", metric="accuracy", repeat=0, fold=1, n_train=2, n_test=1,
+                value=None if is_current else 0.5,
+            )
+        )  # fmt: skip
+        session.add(
+            CvPrediction(
+                **of, target="all", repeat=0, fold=1, tile_id=tile_id, observed=0, predicted=1,
+                probabilities=[0.25, 0.75],
+            )
+        )  # fmt: skip
+    session.flush()
+
+    export_study(session, plan, tmp_path / "p", format="parquet")
+    export_study(session, plan, tmp_path / "c", format="csv")
+
+    (score,) = pq.read_table(tmp_path / "p" / "scores.parquet").to_pylist()
+    assert (score["encoder"], score["fold"], score["value"]) == ("uni", 1, None)
+    (found,) = pq.read_table(tmp_path / "p" / "tile_predictions.parquet").to_pylist()
+    assert (found["observed"], found["predicted"]) == ("ADI", "TUM")
+    assert found["probabilities"] == [0.25, 0.75]
+    assert (tmp_path / "c" / "scores.csv").read_text().splitlines()[1] == (
+        "tissue,uni,all,accuracy,0,1,,2,1"
+    )
+    assert '"[0.25, 0.75]"' in (tmp_path / "c" / "tile_predictions.csv").read_text()
 
 
 MEASURE = """
