@@ -7,7 +7,7 @@ checked here: the embeddings are complete, and no tile was seen in an encoder's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from analysis.patients import PatientCohort
 from analysis.tissue import TissueCohort
 from featurestore.datasets import labelled_tiles
 from featurestore.embeddings import coverage, embedded_tiles, matrix
-from featurestore.errors import CohortError, LeakageError, StoreError
+from featurestore.errors import CohortError, LeakageError, Reject, StoreError
 from featurestore.leakage import tiles_trained_on
 from featurestore.patient_features import patient_matrix, pooled_counts
 
@@ -99,11 +99,20 @@ def refuse_gaps(
 
 @dataclass(frozen=True)
 class Pooled:
-    """The pooled features that a cohort is made of: one data set, several model versions."""
+    """The pooled features that a cohort is made of: one data set, several model versions.
+
+    Imported features are of tiles that another tool cut: ``own_dataset_ids`` has the data set
+    of an encoder that has one of its own.
+    """
 
     study: str
     dataset_id: int
     version_ids: Mapping[str, int]
+    own_dataset_ids: Mapping[str, int] = field(default_factory=dict)
+
+    def dataset_of(self, encoder: str) -> int:
+        """The data set whose tiles an encoder's features are pooled from."""
+        return self.own_dataset_ids.get(encoder, self.dataset_id)
 
 
 def load_patient_cohort(
@@ -131,10 +140,12 @@ def load_patient_cohort(
         If sites are to be kept whole and a patient has none.
     """
     for encoder, version_id in pooled.version_ids.items():
-        refuse_leakage(session, encoder, version_id, pooled.dataset_id)
-        refuse_gaps(session, encoder, version_id, pooled.dataset_id, pooled.study)
+        dataset_id = pooled.dataset_of(encoder)
+        refuse_leakage(session, encoder, version_id, dataset_id)
+        refuse_gaps(session, encoder, version_id, dataset_id, pooled.study)
     patients = tuple(map(str, targets.index))
-    counts = pooled_counts(session, next(iter(pooled.version_ids.values())), pooled.dataset_id)
+    first, version_id = next(iter(pooled.version_ids.items()))
+    counts = pooled_counts(session, version_id, pooled.dataset_of(first))
     sites = counts.set_index("patient_id")["tissue_source_site"].reindex(list(patients))
     if by_site and sites.isna().any():
         raise CohortError(
@@ -144,7 +155,7 @@ def load_patient_cohort(
     return PatientCohort(
         patient_ids=patients,
         features={
-            name: patient_matrix(session, version_id, pooled.dataset_id, patients)
+            name: patient_matrix(session, version_id, pooled.dataset_of(name), patients)
             for name, version_id in pooled.version_ids.items()
         },
         targets=targets,
@@ -152,10 +163,18 @@ def load_patient_cohort(
     )
 
 
-def pooled_patients(session: Session, pooled: Pooled) -> tuple[str, ...]:
-    """Patients with features of every encoder, sorted."""
-    found: set[str] | None = None
-    for version_id in pooled.version_ids.values():
-        these = set(pooled_counts(session, version_id, pooled.dataset_id)["patient_id"])
-        found = these if found is None else found & these
-    return tuple(sorted(found or ()))
+def pooled_patients(session: Session, pooled: Pooled) -> tuple[tuple[str, ...], tuple[Reject, ...]]:
+    """Patients with features of every encoder, sorted, and those that an encoder lacks."""
+    of_encoder = {
+        name: set(pooled_counts(session, version_id, pooled.dataset_of(name))["patient_id"])
+        for name, version_id in pooled.version_ids.items()
+    }
+    everyone = set[str]().union(*of_encoder.values())
+    rejects = []
+    for patient in sorted(everyone):
+        lacking = [name for name, patients in of_encoder.items() if patient not in patients]
+        if lacking:
+            reason = f"the patient has no features of {', '.join(lacking)}, so none is compared"
+            rejects.append(Reject(patient, "cohort", reason))
+    left_out = {reject.item for reject in rejects}
+    return tuple(sorted(everyone - left_out)), tuple(rejects)

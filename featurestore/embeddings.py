@@ -34,7 +34,7 @@ EMBED_STAGE = "embed"
 _PAGE = 1_000
 _AS_THE_DRIVER_HAS_IT: TypeEngine[Any] = NullType()
 # Half precision ends here; larger features would be stored as infinity.
-_LARGEST_HALF = 65_504.0
+LARGEST_HALF = 65_504.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +128,11 @@ def write_embeddings(
     psycopg.errors.CheckViolation
         If the dimension is not the version's (the database refuses it).
     """
-    bad = ~(np.abs(vectors) <= _LARGEST_HALF).all(axis=1)
+    bad = ~(np.abs(vectors) <= LARGEST_HALF).all(axis=1)
     if bad.any():
         raise StoreError(
             f"{int(bad.sum())} of {len(vectors)} vectors hold NaN, infinite or too large features "
-            f"(first: tile {int(tile_ids[bad][0])}); expected values below {_LARGEST_HALF:g}. "
+            f"(first: tile {int(tile_ids[bad][0])}); expected values below {LARGEST_HALF:g}. "
             "The encoder's weights or precision are unsuitable."
         )
     _lock(session, model_version_id)

@@ -7,6 +7,7 @@
     │   ├── StudyError             the study file
     │   ├── SourceError            a folder, table or slide as a whole
     │   ├── UnreadableImageError   one image
+    │   ├── UnreadableFeaturesError  one file of features that another tool computed
     │   ├── WeightsError           weights: missing, altered or of a refused kind
     │   ├── TrainingError          fine-tuning cannot start or did not converge
     │   └── CohortError            too few tiles, patients or classes for the question
@@ -41,6 +42,10 @@ class SourceError(InputError):
 
 class UnreadableImageError(InputError):
     """One image cannot be used as a tile."""
+
+
+class UnreadableFeaturesError(InputError):
+    """One file of features cannot be used."""
 
 
 class WeightsError(InputError):

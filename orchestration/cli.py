@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestration.cli_database import database
+from orchestration.cli_exchange import export
 from orchestration.cli_home import open_home, standard_error
 from orchestration.cli_search import search
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(database, name="db", no_args_is_help=True)
 app.command()(search)
+app.command()(export)
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Rows as JSON on standard output.")]

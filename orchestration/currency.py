@@ -42,7 +42,8 @@ from orchestration.naming import (
 from orchestration.registry import pointer_of, recipe_sha256, weights_present
 from orchestration.retrieval import retrieval_inputs
 from orchestration.study import Study
-from orchestration.study_sections import CLINICAL, EncoderEntry
+from orchestration.study_encoders import EncoderEntry
+from orchestration.study_sections import CLINICAL
 from orchestration.tile_sources import fingerprint
 
 
@@ -96,8 +97,8 @@ def stale_models(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
         try:
             pointer = pointer_of(session, study, entry.name)
             current = pointer.recipe_sha256 == recipe_sha256(session, study, entry)
-        except StoreError:
-            return [MODEL_VERSION]
+        except (StoreError, SourceError):
+            return [MODEL_VERSION]  # reading imported features again says what is wrong
         if current and weights_present(home, session, pointer.model_version_id):
             return []
     return [MODEL_VERSION]

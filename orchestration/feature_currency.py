@@ -11,6 +11,7 @@ from featurestore.search.codes import code_state
 from featurestore.study_datasets import is_as_read, study_dataset
 from featurestore.tile_classes import n_unclassified
 from orchestration.home import Home
+from orchestration.imports import tiles_of
 from orchestration.map_making import stale_maps
 from orchestration.naming import (
     EMBEDDINGS,
@@ -24,11 +25,12 @@ from orchestration.naming import (
     TISSUE_TILES,
     TUMOUR_TILES,
     cohort_tiles,
+    evaluated_tiles,
 )
 from orchestration.registry import pointer_of
-from orchestration.retrieval import evaluated_tiles, quality_is_current
+from orchestration.retrieval import quality_is_current
 from orchestration.study import Study
-from orchestration.study_sections import EncoderEntry
+from orchestration.study_encoders import EncoderEntry
 from orchestration.tile_selection import classifier_version, tumour_listing
 
 
@@ -46,24 +48,24 @@ def stale_features(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
     with Session(home.engine) as session:
         try:
             version_id = pointer_of(session, study, entry.name).model_version_id
-            stale = _stale_vectors(session, study, version_id)
+            stale = _stale_vectors(session, study, entry.name, version_id)
             if not evaluated_tiles(study):
                 return stale
             anew = bool({EMBEDDINGS, SLIDE_EMBEDDINGS} & {*stale})
             stale += [TILE_MAPS] if anew or stale_maps(session, study, entry.name) else []
-            return stale + _stale_search(session, study, version_id, anew=anew)
+            return stale + _stale_search(session, study, entry.name, version_id, anew=anew)
         except StoreError:
             return feature_names(study)
 
 
-def _stale_vectors(session: Session, study: Study, version_id: int) -> list[str]:
+def _stale_vectors(session: Session, study: Study, encoder: str, version_id: int) -> list[str]:
     stale = []
     if study.tissue is not None:
-        dataset = study_dataset(session, study.name, TISSUE_TILES)
+        dataset = tiles_of(session, study, encoder, TISSUE_TILES)
         if coverage(session, version_id, dataset.dataset_id, study.name).n_missing:
             stale.append(EMBEDDINGS)
     if study.luad is not None:
-        slides = study_dataset(session, study.name, SLIDE_TILES).dataset_id
+        slides = tiles_of(session, study, encoder, SLIDE_TILES).dataset_id
         anew = coverage(session, version_id, slides, study.name).n_missing > 0
         stale += [SLIDE_EMBEDDINGS] if anew else []
         if _pools_all(study) and (anew or not _is_pooled(session, version_id, slides)):
@@ -71,10 +73,12 @@ def _stale_vectors(session: Session, study: Study, version_id: int) -> list[str]
     return stale
 
 
-def _stale_search(session: Session, study: Study, version_id: int, *, anew: bool) -> list[str]:
+def _stale_search(
+    session: Session, study: Study, encoder: str, version_id: int, *, anew: bool
+) -> list[str]:
     if anew or not code_state(session, version_id).current:
         return [SEARCH_INDEX, RETRIEVAL_QUALITY]
-    return [] if quality_is_current(session, study, version_id) else [RETRIEVAL_QUALITY]
+    return [] if quality_is_current(session, study, encoder, version_id) else [RETRIEVAL_QUALITY]
 
 
 def stale_classes(home: Home, study: Study) -> list[str]:
@@ -101,7 +105,7 @@ def stale_pooling(home: Home, study: Study, entry: EncoderEntry) -> list[str]:
     with Session(home.engine) as session:
         try:
             version_id = pointer_of(session, study, entry.name).model_version_id
-            tumour = study_dataset(session, study.name, TUMOUR_TILES).dataset_id
+            tumour = tiles_of(session, study, entry.name, TUMOUR_TILES).dataset_id
         except StoreError:
             return [PATIENT_FEATURES]
         return [] if _is_pooled(session, version_id, tumour) else [PATIENT_FEATURES]

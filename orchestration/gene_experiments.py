@@ -19,10 +19,11 @@ from featurestore.molecular_frames import (
 from featurestore.patient_matching import match_patients
 from featurestore.results import ExperimentKey
 from featurestore.study_datasets import study_dataset
-from featurestore.tables import Experiment, MolecularSource
+from featurestore.tables import Dataset, Experiment, MolecularSource
 from orchestration.clinical_baseline import CLINICAL, clinical_features
 from orchestration.gene_choice import chosen_genes
 from orchestration.home import Home
+from orchestration.imports import imports_features, tiles_of
 from orchestration.luad_sources import (
     EXPRESSION,
     MUTATION,
@@ -31,7 +32,7 @@ from orchestration.luad_sources import (
     luad_section,
     mutation_source,
 )
-from orchestration.naming import cohort_tiles
+from orchestration.naming import SLIDE_TILES, cohort_tiles
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
@@ -53,6 +54,7 @@ class GeneInputs:
 
     key: ExperimentKey
     dataset_id: int
+    own_dataset_ids: dict[str, int]
     version_ids: dict[str, int]
     source: MolecularSource
     genes: tuple[str, ...]
@@ -97,6 +99,9 @@ def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneIn
     if luad.tiles == "tumour":
         # The data set says which tiles; this says why, where a person reads the settings.
         settings["tiles"] = {"tumour": sorted(luad.tumour_labels), "from": luad.min_tumour}
+    own = _data_sets_of_their_own(session, study)
+    if own:
+        settings["imported"] = {name: own_set.digest for name, own_set in own.items()}
     if task == EXPRESSION:
         settings["n_permutations"] = luad.n_permutations
         settings["n_components"] = luad.components
@@ -107,7 +112,16 @@ def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneIn
         encoders=digests,
         settings=settings,
     )
-    return GeneInputs(key, dataset.dataset_id, version_ids, source, genes, rejects)
+    own_ids = {name: own_set.dataset_id for name, own_set in own.items()}
+    return GeneInputs(key, dataset.dataset_id, own_ids, version_ids, source, genes, rejects)
+
+
+def _data_sets_of_their_own(session: Session, study: Study) -> dict[str, Dataset]:
+    return {
+        entry.name: tiles_of(session, study, entry.name, SLIDE_TILES)
+        for entry in study.encoders
+        if imports_features(study, entry.name)
+    }
 
 
 def score_genes(
@@ -186,8 +200,8 @@ def _cohort(
     from analysis.cohort import Pooled, load_patient_cohort, pooled_patients
 
     encoders = {name: key for name, key in inputs.version_ids.items() if name != CLINICAL}
-    pooled = Pooled(study.name, inputs.dataset_id, encoders)
-    tissue = pooled_patients(session, pooled)
+    pooled = Pooled(study.name, inputs.dataset_id, encoders, inputs.own_dataset_ids)
+    tissue, lacking = pooled_patients(session, pooled)
     known = source_patients(session, inputs.source.source_id)
     matched = match_patients(tissue, {task: known})
     frame = expression_frame if task == EXPRESSION else mutation_frame
@@ -200,7 +214,7 @@ def _cohort(
         source = clinical_source(home, session, study)
         matrix, _ = clinical_features(session, source, matched.patients)
         cohort = replace(cohort, features={**cohort.features, CLINICAL: matrix})
-    return cohort, matched.rejects
+    return cohort, (*lacking, *matched.rejects)
 
 
 def _evaluate(

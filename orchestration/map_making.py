@@ -5,19 +5,13 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from featurestore.embeddings import matrix
-from featurestore.study_datasets import study_dataset
 from featurestore.tile_maps import MapSettings, is_mapped, tiles_to_map, write_map
 from orchestration.home import Home
-from orchestration.naming import SLIDE_TILES, TISSUE_TILES
+from orchestration.imports import tiles_of
+from orchestration.naming import evaluated_tiles
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
-
-
-def mapped_assets(study: Study) -> list[str]:
-    """The sources of a study whose tiles are laid out."""
-    given = {TISSUE_TILES: study.tissue, SLIDE_TILES: study.luad}
-    return [name for name, section in given.items() if section is not None]
 
 
 def stale_maps(session: Session, study: Study, encoder: str) -> list[int]:
@@ -29,7 +23,7 @@ def stale_maps(session: Session, study: Study, encoder: str) -> list[int]:
         If a data set or the encoder is not in the store yet.
     """
     version_id = pointer_of(session, study, encoder).model_version_id
-    ids = [study_dataset(session, study.name, name).dataset_id for name in mapped_assets(study)]
+    ids = [tiles_of(session, study, encoder, t).dataset_id for t in evaluated_tiles(study)]
     wanted = settings_of(study)
     return [i for i in ids if not is_mapped(session, version_id, i, wanted)]
 

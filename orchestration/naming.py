@@ -58,6 +58,12 @@ def cohort_tiles(study: Study) -> str:
     return TUMOUR_TILES if by_tumour else SLIDE_TILES
 
 
+def evaluated_tiles(study: Study) -> list[str]:
+    """Names of the source assets whose tiles a study embeds."""
+    tissue = [] if study.tissue is None else [TISSUE_TILES]
+    return tissue + ([] if study.luad is None else [SLIDE_TILES])
+
+
 def encoder_partitions(study: Study) -> dg.StaticPartitionsDefinition:
     """One partition an encoder, in the order of the study file."""
     return dg.StaticPartitionsDefinition([entry.name for entry in study.encoders])

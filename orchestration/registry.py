@@ -12,13 +12,16 @@ from sqlalchemy.orm import Session
 from featurestore import versions
 from featurestore.datasets import labelled_tiles
 from featurestore.errors import Reject, StoreError
+from featurestore.imported_versions import is_imported
 from featurestore.model_versions import content_sha256
 from featurestore.study_datasets import study_dataset
 from featurestore.versions import EncoderPointer
 from orchestration.home import Home
+from orchestration.imports import import_recipe, import_version
 from orchestration.naming import FINETUNE_TILES
 from orchestration.study import Study
-from orchestration.study_sections import EncoderEntry, Finetune, TileSource
+from orchestration.study_encoders import IMPORT_KEYS, EncoderEntry
+from orchestration.study_sections import Finetune, TileSource
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Registered:
     trained_now : bool
         Whether it was trained just now rather than found.
     rejects : tuple of Reject
-        Training tiles that were left out.
+        Training tiles, or files of imported features, that were left out.
     """
 
     pointer: EncoderPointer
@@ -58,8 +61,10 @@ def pointer_of(session: Session, study: Study, encoder: str) -> EncoderPointer:
 
 def recipe_sha256(session: Session, study: Study, entry: EncoderEntry) -> str:
     """Digest over everything that the study asks of an encoder."""
+    if entry.features is not None:
+        return import_recipe(session, study, entry)
     if entry.finetuned_from is None:
-        return content_sha256(entry.model_dump(mode="json", exclude={"name"}))
+        return content_sha256(entry.model_dump(mode="json", exclude={"name", *IMPORT_KEYS}))
     parent = recipe_sha256(session, study, study.encoder(entry.finetuned_from))
     finetune = _finetune_section(study)
     dataset = study_dataset(session, study.name, FINETUNE_TILES)
@@ -70,7 +75,7 @@ def register_encoder(
     home: Home,
     study: Study,
     entry: EncoderEntry,
-    on_progress: Callable[[str, int, int], None],
+    on_progress: Callable[..., None],
 ) -> Registered:
     """Find or make the version of an encoder, and let the study's name stand for it.
 
@@ -94,7 +99,10 @@ def register_encoder(
     """
     with Session(home.engine) as session:
         recipe = recipe_sha256(session, study, entry)
-    if entry.finetuned_from is None:
+    if entry.features is not None:
+        pointer, rejects = import_version(home, study, entry, recipe, on_progress)
+        registered = Registered(pointer, rejects=rejects)
+    elif entry.finetuned_from is None:
         registered = Registered(EncoderPointer(_register_base(home, entry), recipe))
     else:
         registered = _register_finetuned(home, study, entry, recipe, on_progress)
@@ -154,8 +162,11 @@ def _register_finetuned(
 
 def weights_present(home: Home, session: Session, model_version_id: int) -> bool:
     """Whether the weights of a version are on this machine (or it needs none)."""
-    digest = versions.load(session, model_version_id).weights_sha256
-    return digest is None or (home.weights / f"{digest}.safetensors").exists()
+    version = versions.load(session, model_version_id)
+    digest = version.weights_sha256
+    return (
+        digest is None or is_imported(version) or (home.weights / f"{digest}.safetensors").exists()
+    )
 
 
 def _finetune_section(study: Study) -> Finetune:

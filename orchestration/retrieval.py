@@ -31,23 +31,18 @@ from featurestore.search.quality import (
     n_embedded,
     write_quality,
 )
-from featurestore.study_datasets import study_dataset
 from featurestore.tables import Experiment, RetrievalQuality
 from orchestration.experiments import TissueInputs, tissue_inputs
 from orchestration.home import Home
-from orchestration.naming import SLIDE_TILES, TISSUE_TILES
+from orchestration.imports import tiles_of
+from orchestration.naming import evaluated_tiles
+from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
 
 TASK = "retrieval"
 _N_SEARCHED = 200
 _N_JUDGED = 2_000
-
-
-def evaluated_tiles(study: Study) -> list[str]:
-    """Names of the source assets whose tiles a study embeds."""
-    tissue = [] if study.tissue is None else [TISSUE_TILES]
-    return tissue + ([] if study.luad is None else [SLIDE_TILES])
 
 
 def index_version(
@@ -76,10 +71,10 @@ def index_version(
         return code_state(session, model_version_id)
 
 
-def quality_is_current(session: Session, study: Study, model_version_id: int) -> bool:
+def quality_is_current(session: Session, study: Study, encoder: str, model_version_id: int) -> bool:
     """Whether quality was measured on what the study's data sets are now."""
     for tiles in evaluated_tiles(study):
-        dataset_id = study_dataset(session, study.name, tiles).dataset_id
+        dataset_id = tiles_of(session, study, encoder, tiles).dataset_id
         row = session.get(RetrievalQuality, (model_version_id, dataset_id))
         n_tiles = n_embedded(session, model_version_id, dataset_id)
         # No tile at all leaves nothing to measure.
@@ -88,11 +83,12 @@ def quality_is_current(session: Session, study: Study, model_version_id: int) ->
     return True
 
 
-def measure_quality(home: Home, study: Study, model_version_id: int) -> None:
-    """Measure a version as a search engine on each of the study's data sets."""
+def measure_quality(home: Home, study: Study, encoder: str) -> None:
+    """Measure an encoder as a search engine on each of the study's data sets."""
     for tiles in evaluated_tiles(study):
         with Session(home.engine) as session:
-            dataset_id = study_dataset(session, study.name, tiles).dataset_id
+            model_version_id = pointer_of(session, study, encoder).model_version_id
+            dataset_id = tiles_of(session, study, encoder, tiles).dataset_id
             found = embedded_tile_frame(session, model_version_id, dataset_id)
             if not len(found.tile_ids):
                 continue

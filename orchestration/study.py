@@ -23,11 +23,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from featurestore.errors import StudyError
+from orchestration.study_encoders import EncoderEntry
 from orchestration.study_sections import (
     BASELINES,
     CLINICAL,
     FOLDER_KEY,
-    EncoderEntry,
     Finetune,
     Luad,
     Section,
@@ -80,7 +80,9 @@ class Study(Section):
         for entry in self.encoders:
             if entry.finetuned_from is None:
                 continue
-            parents = {e.name for e in self.encoders if e.finetuned_from is None}
+            parents = {
+                e.name for e in self.encoders if e.finetuned_from is None and e.features is None
+            }
             if entry.finetuned_from not in parents - BASELINES.keys():
                 raise ValueError(
                     f"encoder {entry.name!r} is fine-tuned from {entry.finetuned_from!r}, which is "
@@ -92,9 +94,26 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _imports_have_slides(self) -> Self:
+        for entry in self.encoders:
+            if entry.features is not None and (self.luad is None or self.tissue is not None):
+                raise ValueError(
+                    f"encoder {entry.name!r} imports features of slides: they can answer [luad] "
+                    "but not [tissue], whose tiles they have not seen; give them a study with "
+                    "[luad] alone"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _tumour_can_be_told(self) -> Self:
         if self.luad is None or (self.luad.tiles == "all" and self.luad.tumour_by is None):
             return self
+        imported = [entry.name for entry in self.encoders if entry.features is not None]
+        if imported and self.luad.tiles == "tumour":
+            raise ValueError(
+                f"encoder {imported[0]!r} imports features of tiles that no classifier of this "
+                'study has seen: use [luad].tiles = "all", or leave the encoder out'
+            )
         if self.classifier() is None:
             tuned = [entry.name for entry in self.encoders if entry.finetuned_from is not None]
             asked = "" if self.luad.tumour_by is None else f" (tumour_by = {self.luad.tumour_by!r})"

@@ -1,4 +1,4 @@
-"""The sections of a study file: what is fine-tuned, classified, and which encoders are compared.
+"""The sections of a study file: what is fine-tuned, classified, and predicted of patients.
 
 Each key has its place and its default here. Relative paths are relative to the file.
 """
@@ -29,7 +29,13 @@ def _beside_the_study(path: Path, info: ValidationInfo) -> Path:
     return (Path((info.context or {}).get(FOLDER_KEY, ".")) / path.expanduser()).resolve()
 
 
+def _pattern_beside_the_study(pattern: str, info: ValidationInfo) -> str:
+    folder = Path((info.context or {}).get(FOLDER_KEY, "."))
+    return str(folder / Path(pattern).expanduser())
+
+
 StudyPath = Annotated[Path, AfterValidator(_beside_the_study)]
+StudyPattern = Annotated[str, AfterValidator(_pattern_beside_the_study)]
 Mpp = Annotated[float, Field(ge=0.05, le=10)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -273,47 +279,4 @@ class Luad(Section):
             raise ValueError("a synthetic cohort brings its own tables; remove the others")
         if not drawn and not given:
             raise ValueError("[luad] needs `expression` or `mutations`, or there is no question")
-        return self
-
-
-class EncoderEntry(Section):
-    """One encoder of the comparison.
-
-    Attributes
-    ----------
-    name : str
-        Its name in tables and figures.
-    network : str
-        timm or ``hf-hub:`` name of the network.
-    weights : path, optional
-        File with the weights, in place of the network's own sources.
-    weights_sha256 : str, optional
-        The checksum that the weights must have; required with ``weights``.
-    input_px : int, optional
-        Side of the network's input in pixels.
-    mpp : float, optional
-        Resolution that the encoder is meant for, in µm per pixel of its input.
-    precision : {"auto", "float32", "bfloat16"}
-        ``auto`` takes bfloat16 where the processor has it.
-    finetuned_from : str, optional
-        Name of the encoder that ``[finetune]`` starts from; the rest is then its.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)
-    network: str = "legacy_xception"
-    weights: StudyPath | None = None
-    weights_sha256: Sha256 | None = None
-    input_px: int | None = Field(default=None, ge=32, le=2048)
-    mpp: Mpp | None = None
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    finetuned_from: str | None = None
-
-    @model_validator(mode="after")
-    def _nothing_beside_the_parent(self) -> Self:
-        extra = self.model_fields_set - {"name", "finetuned_from"}
-        if self.finetuned_from is not None and extra:
-            raise ValueError(
-                f"encoder {self.name!r} is fine-tuned from {self.finetuned_from!r} and takes "
-                f"{', '.join(sorted(extra))} from it: remove the key(s) or set them there"
-            )
         return self

@@ -33,10 +33,18 @@ class ModelVersionRow(Base):
         plausible_mpp(),
         CheckConstraint("input_px > 0", name="input_px_positive"),
         CheckConstraint("dim BETWEEN 1 AND 16000", name="dim_storable"),
-        CheckConstraint("precision IN ('float32', 'bfloat16')", name="precision_known"),
+        # How features were computed elsewhere may be unknown, or a format that we never use.
+        CheckConstraint(
+            "precision IN ('float32', 'bfloat16')"
+            " OR (starts_with(network, 'imported.') AND precision IN ('float16', 'unknown'))",
+            name="precision_known",
+        ),
         CheckConstraint(
             "weights_sha256 IS NOT NULL OR starts_with(network, 'colour.')"
-            " OR starts_with(network, 'clinical.')",
+            " OR starts_with(network, 'clinical.')"
+            " OR (starts_with(network, 'imported.')"
+            " AND network_options ->> 'features_sha256' IS NOT NULL"
+            " AND network_options ->> 'features_sha256' ~ '^[0-9a-f]{64}$')",
             name="network_has_weights",
         ),
         CheckConstraint(
@@ -52,13 +60,15 @@ class ModelVersionRow(Base):
         unique=True, comment="SHA-256 over every column below but weights_source"
     )
     network: Mapped[str] = mapped_column(
-        Text, comment="timm name, or colour.* and clinical.* baselines"
+        Text, comment="timm name, colour.* and clinical.* baselines, or imported.* and its maker"
     )
     network_options: Mapped[dict[str, Any]] = mapped_column(
         JSONB, comment="What was changed of the network's definition"
     )
     weights_sha256: Mapped[str | None] = mapped_column(
-        Text, comment="SHA-256 over the weight tensors; NULL for baselines without weights"
+        Text,
+        comment="SHA-256 over the weight tensors; NULL for baselines without weights, and for "
+        "imported features of unknown weights, which features_sha256 of the options identifies",
     )
     weights_source: Mapped[str] = mapped_column(Text, comment="Where the weights came from")
     input_px: Mapped[int] = mapped_column(comment="Side of the network's input in pixels")

@@ -8,6 +8,7 @@ from featurestore.embeddings import coverage, n_unsound
 from featurestore.leakage import shared_tiles
 from featurestore.study_datasets import study_dataset
 from orchestration.home import Home
+from orchestration.imports import tiles_of
 from orchestration.naming import (
     EMBEDDINGS,
     FINETUNE_TILES,
@@ -46,8 +47,8 @@ def _embeddings_sound(study: Study, tiles: str, name: str) -> dg.AssetChecksDefi
         encoders = [partition] if partition else [entry.name for entry in study.encoders]
         failures, dims, n_tiles = [], {}, 0
         with Session(home.engine) as session:
-            dataset = study_dataset(session, study.name, tiles)
             for encoder in encoders:
+                dataset = tiles_of(session, study, encoder, tiles)
                 version_id = pointer_of(session, study, encoder).model_version_id
                 found = coverage(session, version_id, dataset.dataset_id, study.name)
                 unsound = n_unsound(session, version_id, dataset.dataset_id)

@@ -23,7 +23,7 @@ from orchestration.naming import (
     code_version,
 )
 from orchestration.study import Study
-from orchestration.study_sections import EncoderEntry
+from orchestration.study_encoders import EncoderEntry
 from orchestration.tile_selection import classifier_version, classify_tiles, select_tumour
 
 

@@ -11,9 +11,9 @@ from featurestore.embeddings import coverage, partition_name
 from featurestore.model_versions import content_sha256
 from featurestore.patient_features import pool_patients, pooled_counts
 from featurestore.resolution import refuse_other_resolution
-from featurestore.study_datasets import study_dataset
 from orchestration.embedding import embed_missing
 from orchestration.home import Home
+from orchestration.imports import embed_imports, imports_features, tiles_of
 from orchestration.metadata import stored, table
 from orchestration.naming import (
     EMBEDDINGS,
@@ -58,24 +58,29 @@ def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
         home: Home = context.resources.home
         encoder = context.partition_key
         with Session(home.engine) as session:
-            version_id = pointer_of(session, study, encoder).model_version_id
+            pointer = pointer_of(session, study, encoder)
+            version_id = pointer.model_version_id
             version = versions.load(session, version_id)
-            dataset = study_dataset(session, study.name, tiles)
+            dataset = tiles_of(session, study, encoder, tiles)
             refuse_other_resolution(session, version, dataset.dataset_id)
             before = coverage(session, version_id, dataset.dataset_id, study.name)
         started = time.monotonic()
-        done = embed_missing(
-            home,
-            study=study.name,
-            version=version,
-            model_version_id=version_id,
-            dataset_id=dataset.dataset_id,
-            n_missing=before.n_tiles - before.n_embedded,
-            run_id=context.run.run_id,
-            on_progress=lambda n, total: context.resources.progress(
-                f"{name} of {encoder}", n, total
-            ),
-        )
+        if imports_features(study, encoder):
+            progress = context.resources.progress
+            done = embed_imports(home, study, study.encoder(encoder), pointer, on_progress=progress)
+        else:
+            done = embed_missing(
+                home,
+                study=study.name,
+                version=version,
+                model_version_id=version_id,
+                dataset_id=dataset.dataset_id,
+                n_missing=before.n_tiles - before.n_embedded,
+                run_id=context.run.run_id,
+                on_progress=lambda n, total: context.resources.progress(
+                    f"{name} of {encoder}", n, total
+                ),
+            )
         seconds = time.monotonic() - started
         with Session(home.engine) as session:
             after = coverage(session, version_id, dataset.dataset_id, study.name)
@@ -117,7 +122,7 @@ def _patient_features(study: Study) -> dg.AssetsDefinition:
         with transaction(home) as session:
             version_id = pointer_of(session, study, context.partition_key).model_version_id
             version = versions.load(session, version_id)
-            dataset = study_dataset(session, study.name, cohort_tiles(study))
+            dataset = tiles_of(session, study, context.partition_key, cohort_tiles(study))
             n_patients = pool_patients(session, version_id, dataset.dataset_id)
             counts = pooled_counts(session, version_id, dataset.dataset_id)
             digest = content_sha256([version.sha256, dataset.digest, "mean"])

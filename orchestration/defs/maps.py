@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from featurestore import versions
 from featurestore.model_versions import content_sha256
-from featurestore.study_datasets import study_dataset
 from featurestore.tile_maps import map_frame
 from orchestration.home import Home
-from orchestration.map_making import make_maps, mapped_assets
+from orchestration.imports import tiles_of
+from orchestration.map_making import make_maps
 from orchestration.metadata import picture, stored
 from orchestration.naming import (
     EMBEDDINGS,
@@ -20,6 +20,7 @@ from orchestration.naming import (
     asset_key,
     code_version,
     encoder_partitions,
+    evaluated_tiles,
 )
 from orchestration.registry import pointer_of
 from orchestration.study import Study
@@ -54,8 +55,8 @@ def map_assets(study: Study) -> list[dg.AssetsDefinition]:
         with Session(home.engine) as session:
             version_id = pointer_of(session, study, encoder).model_version_id
             digests.append(versions.load(session, version_id).sha256)
-            for name in mapped_assets(study):
-                dataset = study_dataset(session, study.name, name)
+            for name in evaluated_tiles(study):
+                dataset = tiles_of(session, study, encoder, name)
                 points = map_frame(session, version_id, dataset.dataset_id)
                 digests.append(dataset.digest)
                 n_points += len(points)

@@ -13,6 +13,7 @@ from orchestration.naming import (
     FINETUNE_TILES,
     MODEL_VERSION,
     MODELS,
+    SLIDE_TILES,
     asset_key,
     code_version,
     encoder_partitions,
@@ -25,6 +26,8 @@ from orchestration.study import Study
 def model_assets(study: Study) -> list[dg.AssetsDefinition]:
     """The model versions of a study, one partition an encoder."""
     deps = [] if study.finetune is None else [asset_key(study, FINETUNE_TILES)]
+    if any(entry.features is not None for entry in study.encoders):
+        deps.append(asset_key(study, SLIDE_TILES))  # imported features are of the study's slides
 
     @dg.asset(
         key=asset_key(study, MODEL_VERSION),
@@ -57,7 +60,7 @@ def _result(home: Home, registered: Registered) -> dg.MaterializeResult[Any]:
         **stored("public.model_versions", 1),
         "model_version_id": version_id,
         "model_version_sha256": version.sha256,
-        "weights_sha256": version.weights_sha256 or "none: nothing is learnt",
+        "weights_sha256": version.weights_sha256 or "none",
         "weights_source": version.weights_source,
         "network": version.network,
         "n_features": version.dim,

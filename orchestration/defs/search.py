@@ -9,9 +9,9 @@ from featurestore import versions
 from featurestore.model_versions import content_sha256
 from featurestore.search.codes import code_partition
 from featurestore.search.quality import quality_frame
-from featurestore.study_datasets import study_dataset
 from featurestore.tables import Experiment
 from orchestration.home import Home
+from orchestration.imports import tiles_of
 from orchestration.metadata import stored, table
 from orchestration.naming import (
     ANALYSIS,
@@ -25,11 +25,11 @@ from orchestration.naming import (
     asset_key,
     code_version,
     encoder_partitions,
+    evaluated_tiles,
 )
 from orchestration.registry import pointer_of
 from orchestration.retrieval import (
     compare_retrieval,
-    evaluated_tiles,
     index_version,
     measure_quality,
 )
@@ -109,13 +109,14 @@ def _quality(study: Study) -> dg.AssetsDefinition:
     )
     def retrieval_quality(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         home: Home = context.resources.home
+        encoder = context.partition_key
         with Session(home.engine) as session:
-            version_id = pointer_of(session, study, context.partition_key).model_version_id
+            version_id = pointer_of(session, study, encoder).model_version_id
             version = versions.load(session, version_id)
             digests = [
-                study_dataset(session, study.name, tiles).digest for tiles in evaluated_tiles(study)
+                tiles_of(session, study, encoder, tiles).digest for tiles in evaluated_tiles(study)
             ]
-        measure_quality(home, study, version_id)
+        measure_quality(home, study, encoder)
         with Session(home.engine) as session:
             frame = quality_frame(session, study.name)
         mine = frame[frame["model_version_id"] == version_id]

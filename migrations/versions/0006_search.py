@@ -4,7 +4,7 @@ HNSW on full vectors of 2,048 features takes a page a tile. Codes of at most 256
 find the candidates instead, and full vectors rank them. A trigger notes every embedding that
 has no code yet, so that search compares it exactly and never misses it.
 
-Revision ID: 0005
+Revision ID: 0006
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from alembic import op
 from pgvector.sqlalchemy import HALFVEC
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

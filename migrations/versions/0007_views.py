@@ -1,9 +1,9 @@
 """Views with names that need no manual, and a comment with its unit on every column.
 
 People who know SQL and not this code ask by study and encoder; the tables are keyed by numbers.
-The views stand in ``0006_views.sql``.
+The views stand in ``0007_views.sql``.
 
-Revision ID: 0006
+Revision ID: 0007
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

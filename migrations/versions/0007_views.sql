@@ -1,4 +1,4 @@
--- The views of migration 0006 as they were then; as they are now they stand in featurestore/views.
+-- The views of migration 0007 as they were then; as they are now they stand in featurestore/views.
 
 CREATE VIEW study_models AS
 SELECT study_encoders.study,
