@@ -20,10 +20,8 @@ from sqlalchemy import (
     func,
     select,
     text,
-    type_coerce,
 )
 from sqlalchemy.orm import Session
-from sqlalchemy.types import NullType, TypeEngine
 
 from featurestore.copy import copy_rows
 from featurestore.errors import StoreError
@@ -32,7 +30,6 @@ from featurestore.tables import Dataset, DatasetTile, Embedding, RejectRow, Slid
 
 EMBED_STAGE = "embed"
 _PAGE = 1_000
-_AS_THE_DRIVER_HAS_IT: TypeEngine[Any] = NullType()
 # Half precision ends here; larger features would be stored as infinity.
 LARGEST_HALF = 65_504.0
 
@@ -250,14 +247,15 @@ def matrix(session: Session, model_version_id: int, tile_ids: Sequence[int]) -> 
     StoreError
         If a tile has no embedding of this version.
     """
-    rows = session.execute(
-        select(Embedding.tile_id, type_coerce(Embedding.embedding, _AS_THE_DRIVER_HAS_IT)).where(
-            Embedding.model_version_id == model_version_id, Embedding.tile_id.in_(list(tile_ids))
+    # In text, which the driver asks for by itself, numbers take a hundred times as long to read.
+    connection: Any = session.connection().connection.driver_connection
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            "SELECT tile_id, embedding FROM embeddings"
+            " WHERE model_version_id = %s AND tile_id = ANY (%s)",
+            (model_version_id, list(tile_ids)),
         )
-    )
-    # Uncoerced, SQLAlchemy would hand out lists of Python floats, which are slow; the driver's
-    # own type becomes numpy here and nowhere else.
-    vectors = {tile_id: vector.to_numpy() for tile_id, vector in rows}
+        vectors = {tile_id: vector.to_numpy() for tile_id, vector in rows}
     absent = [tile_id for tile_id in tile_ids if tile_id not in vectors]
     if absent:
         raise StoreError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from sqlalchemy import Row, bindparam, func, select, text, type_coerce
+from sqlalchemy import Row, bindparam, func, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.types import NullType
 
@@ -21,7 +21,6 @@ from featurestore.tables import (
     Embedding,
     ModelVersionRow,
     Patient,
-    SearchCode,
     SearchPending,
     Tile,
 )
@@ -33,12 +32,15 @@ _LARGEST_K = 2**31 - 1
 _LARGEST_HALF = 65_504.0
 
 # Texts are bound, never put into the statement.
-_SEARCH = text(
-    "SELECT * FROM search_tiles(:model_version_id, :query, :query_code, :k, :label, :dataset,"
-    " :patient, :not_tile, :not_patient, :not_site, :exact)"
-).bindparams(
-    *(bindparam(name, type_=NullType()) for name in ("query", "query_code")),
+_CONDITIONS = ":k, :label, :dataset, :patient"
+_LIKE_TILE = text(
+    f"SELECT * FROM similar_tiles(:tile_id, :model_version_id, {_CONDITIONS},"  # noqa: S608
+    " :exclude_same_patient, :exclude_same_site, :exact)"
 )
+_LIKE_VECTOR = text(
+    "SELECT * FROM search_tiles(:model_version_id, :query, :query_code,"  # noqa: S608
+    f" {_CONDITIONS}, exact => :exact)"
+).bindparams(bindparam("query", type_=NullType()), bindparam("query_code", type_=NullType()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +115,6 @@ class SearchResult:
     n_uncoded: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Query:
-    vector: HalfVector
-    code: HalfVector | None
-    tile_id: int | None = None
-    patient_id: str | None = None
-    site: str | None = None
-
-
 def similar(
     session: Session,
     *,
@@ -176,36 +169,23 @@ def similar(
     if (tile_id is None) == (vector is None):
         raise InputError("search with a tile or with a vector: give exactly one of the two")
     version = _version(session, model_version_id)
+    asked: dict[str, object] = {
+        "model_version_id": model_version_id,
+        "k": min(k, _LARGEST_K),
+        "label": label,
+        "dataset": dataset,
+        "patient": patient,
+        "exact": exact,
+    }
+    excluded = {"patient": exclude_same_patient, "site": exclude_same_site}
     if tile_id is not None:
-        query = _stored_query(session, model_version_id, tile_id)
+        _check_tile(session, model_version_id, tile_id, excluded)
+        asked |= {f"exclude_same_{what}": wanted for what, wanted in excluded.items()}
+        rows = session.execute(_LIKE_TILE, asked | {"tile_id": tile_id}).all()
     else:
-        query = _vector_query(session, version, np.asarray(vector))
-    for asked, known, what in (
-        (exclude_same_patient, query.patient_id, "patient"),
-        (exclude_same_site, query.site, "site"),
-    ):
-        if asked and known is None:
-            whose = "an image" if tile_id is None else f"tile {tile_id}"
-            raise InputError(
-                f"the {what} of {whose} is unknown, so its own tiles cannot be left out: "
-                f"search without exclude-same-{what}"
-            )
-    rows = session.execute(
-        _SEARCH,
-        {
-            "model_version_id": model_version_id,
-            "query": query.vector,
-            "query_code": query.code,
-            "k": min(k, _LARGEST_K),
-            "label": label,
-            "dataset": dataset,
-            "patient": patient,
-            "not_tile": query.tile_id,
-            "not_patient": query.patient_id if exclude_same_patient else None,
-            "not_site": query.site if exclude_same_site else None,
-            "exact": exact,
-        },
-    ).all()
+        _refuse_unknown("an image", excluded, {})
+        query, code = _vector_query(session, version, np.asarray(vector))
+        rows = session.execute(_LIKE_VECTOR, asked | {"query": query, "query_code": code}).all()
     return SearchResult(
         hits=tuple(_hit(row) for row in rows),
         # Where nothing was found, everything that came into question had been compared.
@@ -248,45 +228,52 @@ def _version(session: Session, model_version_id: int) -> ModelVersionRow:
     return version
 
 
-def _stored_query(session: Session, model_version_id: int, tile_id: int) -> _Query:
+def _check_tile(
+    session: Session, model_version_id: int, tile_id: int, excluded: dict[str, bool]
+) -> None:
+    """Refuse what the SQL function would refuse, before an error ends the transaction."""
     row = None
     if 0 < tile_id <= _LARGEST_ID:
+        of_version = Embedding.model_version_id == model_version_id
         row = session.execute(
             select(
-                type_coerce(Embedding.embedding, NullType()).label("vector"),
-                type_coerce(SearchCode.code, NullType()).label("code"),
-                Tile.patient_id,
-                Patient.tissue_source_site,
+                func.l2_norm(Embedding.embedding).label("norm"),
+                Tile.patient_id.label("patient"),
+                Patient.tissue_source_site.label("site"),
             )
             .select_from(Tile)
-            .outerjoin(
-                Embedding,
-                (Embedding.tile_id == Tile.tile_id)
-                & (Embedding.model_version_id == model_version_id),
-            )
-            .outerjoin(
-                SearchCode,
-                (SearchCode.tile_id == Tile.tile_id)
-                & (SearchCode.model_version_id == model_version_id),
-            )
+            .outerjoin(Embedding, (Embedding.tile_id == Tile.tile_id) & of_version)
             .outerjoin(Patient, Patient.patient_id == Tile.patient_id)
             .where(Tile.tile_id == tile_id)
         ).one_or_none()
     if row is None:
         raise StoreError(f"the store holds no tile {tile_id}")
-    if row.vector is None:
+    if row.norm is None:
         raise StoreError(
             f"tile {tile_id} has no embedding of model version {model_version_id}: embed it "
             "first, or search with an encoder that has"
         )
-    vector = row.vector.to_numpy()
-    _refuse_zero(vector, f"tile {tile_id}")
-    return _Query(row.vector, row.code, tile_id, row.patient_id, row.tissue_source_site)
+    if row.norm == 0:
+        raise InputError(_no_direction(f"tile {tile_id}"))
+    _refuse_unknown(f"tile {tile_id}", excluded, {"patient": row.patient, "site": row.site})
+
+
+def _refuse_unknown(whose: str, excluded: dict[str, bool], known: dict[str, str | None]) -> None:
+    for what, wanted in excluded.items():
+        if wanted and known.get(what) is None:
+            raise InputError(
+                f"the {what} of {whose} is unknown, so its own tiles cannot be left out: "
+                f"search without exclude-same-{what}"
+            )
+
+
+def _no_direction(whose: str) -> str:
+    return f"all features of {whose} are zero, so no tile is nearer than another"
 
 
 def _vector_query(
     session: Session, version: ModelVersionRow, vector: NDArray[np.floating]
-) -> _Query:
+) -> tuple[HalfVector, HalfVector | None]:
     if vector.shape != (version.dim,):
         raise InputError(
             f"got a vector of shape {vector.shape}; model version {version.model_version_id} has "
@@ -305,17 +292,13 @@ def _vector_query(
         )
     # Rounded as the store rounds, so that an image finds its own tile at distance 0.
     half = vector.astype(np.float16)
-    _refuse_zero(half, "the image")
+    if not half.any():
+        raise InputError(_no_direction("the image"))
     projection = load_projection(session, version.model_version_id)
     code = None
     if projection is not None:
         code = HalfVector(projection.codes(half[None].astype(np.float32))[0].astype(np.float16))
-    return _Query(HalfVector(half), code)
-
-
-def _refuse_zero(vector: NDArray[np.float16], whose: str) -> None:
-    if not vector.any():
-        raise InputError(f"all features of {whose} are zero, so no tile is nearer than another")
+    return HalfVector(half), code
 
 
 def _hit(row: Row[tuple[object, ...]]) -> Hit:
