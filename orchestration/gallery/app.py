@@ -29,7 +29,7 @@ from featurestore.errors import FfpeError, InputError, StoreError, UnreadableIma
 from featurestore.search import SearchResult, similar
 from featurestore.tables import Slide
 from featurestore.tile_maps import map_frame
-from orchestration.gallery.boundary import MAX_UPLOAD_BYTES, TooLargeError, guard
+from orchestration.gallery.boundary import MAX_UPLOAD_BYTES, TOO_LARGE, guard
 from orchestration.gallery.pictures import data_url, thumbnail_jpeg, tile_jpeg
 from orchestration.gallery.uploads import Encoders, decode_upload
 from orchestration.home import Home
@@ -91,7 +91,6 @@ def build_app(home: Home) -> FastAPI:
     app.post("/search")(search_image)
     app.exception_handler(StarletteHTTPException)(_not_found)
     app.exception_handler(RequestValidationError)(_not_understood)
-    app.exception_handler(TooLargeError)(_too_large)
     app.exception_handler(FfpeError)(_refused)
     return app
 
@@ -152,12 +151,15 @@ def tile(
 
 async def search_image(request: Request) -> HTMLResponse:
     """Neighbours of an image that is sent along; it is kept nowhere."""
-    form = await request.form(max_files=1, max_fields=10)
-    file = form.get("image")
-    if not isinstance(file, UploadFile) or not file.size:
-        raise UnreadableImageError("no image was sent: choose a file, or drop one on the page")
-    fields = {name: str(value) for name, value in form.items() if name != "image"}
-    return await run_in_threadpool(_search_image, request, await file.read(), fields)
+    if int(request.headers.get("content-length", "0")) > MAX_UPLOAD_BYTES:
+        raise HTTPException(413, TOO_LARGE)
+    async with request.form(max_files=1, max_fields=10) as form:
+        file = form.get("image")
+        if not isinstance(file, UploadFile) or not file.size:
+            raise UnreadableImageError("no image was sent: choose a file, or drop one on the page")
+        fields = {name: str(value) for name, value in form.items() if name != "image"}
+        content = await file.read()
+    return await run_in_threadpool(_search_image, request, content, fields)
 
 
 def _search_image(request: Request, content: bytes, fields: dict[str, str]) -> HTMLResponse:
@@ -368,11 +370,6 @@ async def _not_understood(request: Request, error: Exception) -> HTMLResponse:
         f"{fault['loc'][-1]}: {fault['msg']}, got {str(fault['input'])[:80]!r}" for fault in faults
     ]
     return _failed(request, 422, "; ".join(parts))
-
-
-async def _too_large(request: Request, error: Exception) -> HTMLResponse:
-    megabytes = MAX_UPLOAD_BYTES // 1_000_000
-    return _failed(request, 413, f"the image is too large: expected at most {megabytes} MB")
 
 
 async def _refused(request: Request, error: Exception) -> HTMLResponse:

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.formparsers import MultiPartException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 MAX_UPLOAD_BYTES = 20_000_000
+TOO_LARGE = f"the image is too large: expected at most {MAX_UPLOAD_BYTES // 1_000_000} MB"
 OWN_NAMES = ("127.0.0.1", "localhost")
 
 _HEADERS = (
@@ -31,10 +33,6 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class TooLargeError(Exception):
-    """A request brings more than the gallery takes."""
-
-
 class Boundary:
     """Count what comes in, and say with every answer what the browser may do with it."""
 
@@ -50,11 +48,14 @@ class Boundary:
         n_bytes = 0
 
         async def counted() -> Message:
+            # Of these two the form parser lets go of what it had read so far.
             nonlocal n_bytes
             message = await receive()
             n_bytes += len(message.get("body", b""))
             if n_bytes > self._max_bytes:
-                raise TooLargeError
+                raise MultiPartException(TOO_LARGE)
+            if message["type"] == "http.disconnect" and scope["method"] == "POST":
+                raise MultiPartException("the upload stopped half-way")
             return message
 
         async def with_headers(message: Message) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +22,9 @@ from featurestore import schema
 from featurestore.sources.synthetic import write_tissue
 from orchestration.home import Home
 from orchestration.study import Study, read_study
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
 
 STUDY = """
 name = "{name}"
@@ -121,3 +131,76 @@ def small_folder(tmp_path: Path) -> Path:
     one_class(tmp_path / "tiles", "b", 6, 2)
     (tmp_path / "study.toml").write_text(COLOUR_STUDY)
     return tmp_path
+
+
+class Page:
+    """A page in a headless browser, spoken to in its own protocol."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._number = 0
+
+    def send(self, method: str, **parameters: object) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        self._socket.send(json.dumps(message))
+        while True:
+            answer: dict[str, Any] = json.loads(self._socket.recv(timeout=30))
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def evaluate(self, script: str) -> Any:
+        found = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def until(self, script: str, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.evaluate(script):
+            assert time.monotonic() < deadline, f"never: {script}"
+            time.sleep(0.1)
+
+    def press(self, key: str) -> None:
+        for kind in ("rawKeyDown", "keyUp"):
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+    def resize(self, width: int, height: int) -> None:
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=True,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Callable[[str], Page]]:
+    """Open a page in headless Chromium; skips where there is none."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("there is no Chromium on this machine (Debian's package is `chromium`)")
+    with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+        browser = subprocess.Popen(
+            [program, *options, f"--user-data-dir={profile}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        told = Path(profile) / "DevToolsActivePort"
+        deadline = time.monotonic() + 60
+        while not told.exists() or not told.read_text():
+            assert time.monotonic() < deadline, "Chromium did not start"
+            time.sleep(0.1)
+        port = told.read_text().split()[0]
+
+        def visit(url: str) -> Page:
+            from websockets.sync.client import connect
+
+            ask = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?{url}", method="PUT")
+            with urllib.request.urlopen(ask, timeout=30) as answer:
+                found = json.load(answer)["webSocketDebuggerUrl"]
+            return Page(pages.enter_context(connect(found, max_size=None)))
+
+        with ExitStack() as pages:
+            yield visit
+        browser.terminate()
+        browser.wait(timeout=30)
