@@ -39,6 +39,7 @@ from featurestore.search.codes import build_index, start_codes, write_pending_co
 
 K = 10
 N_CLIENTS = 8
+WAYS = ["database", "whole", "memory"]
 LABELS = ("common", "percent", "permille")
 Search = Callable[[Session, int], list[int]]
 Matrix = NDArray[np.float32]
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=106_496, help="vectors")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--exact-queries", type=int, default=20, help="timed exact scans")
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="what to time")
     arguments = parser.parse_args()
     vectors = load_vectors(arguments.data, arguments.n)[: arguments.n]
     rng = np.random.default_rng(7)
@@ -64,10 +66,12 @@ def main() -> None:
         server = EmbeddedPostgres(Path(root) / "postgres")
         store = Store(server, vectors)
         try:
-            in_postgres(store, units, queries, true, arguments.exact_queries)
+            if {"database", "whole"} & set(arguments.ways):
+                in_postgres(store, units, queries, true, arguments)
         finally:
             server.release()
-    in_memory(units, queries, true)
+    if "memory" in arguments.ways:
+        in_memory(units, queries, true)
 
 
 def say(line: str) -> None:
@@ -153,8 +157,11 @@ class Store:
             return float(session.execute(query, {"name": index}).scalar_one())
 
 
-def in_postgres(store: Store, units: Matrix, queries: Rows, true: Matrix, n_exact: int) -> None:
+def in_postgres(
+    store: Store, units: Matrix, queries: Rows, true: Matrix, arguments: argparse.Namespace
+) -> None:
     """Exact scan, ours and HNSW on halfvec(2048), in this order."""
+    n_exact = arguments.exact_queries
     name, dim = partition_name(store.version_id), units.shape[1]
 
     def plain(session: Session, query: int) -> list[int]:
@@ -212,6 +219,8 @@ def in_postgres(store: Store, units: Matrix, queries: Rows, true: Matrix, n_exac
         common,
         qps=False,
     )
+    if "whole" not in arguments.ways:
+        return
     started = time.perf_counter()
     with Session(store.engine) as session, session.begin():
         session.execute(text("SET LOCAL maintenance_work_mem = '1500MB'"))
