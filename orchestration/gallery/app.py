@@ -1,75 +1,19 @@
-"""The gallery's pages: what each address shows. HTML is in ``templates/``.
-
-A page is one read of the store. Tiles and slides are named by number, classes by text that is
-bound to statements; no part of a request is ever a path.
-"""
+"""The gallery as an application: its addresses, its boundary, and what it says when it fails."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any
-
-import numpy as np
-import pandas as pd
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
-from numpy.typing import NDArray
-from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 
-from featurestore import browse
-from featurestore.errors import FfpeError, InputError, StoreError, UnreadableImageError
-from featurestore.search import SearchResult, similar
-from featurestore.tables import Slide
-from featurestore.tile_maps import map_frame
-from orchestration.gallery.boundary import MAX_UPLOAD_BYTES, TOO_LARGE, guard
-from orchestration.gallery.pictures import data_url, thumbnail_jpeg, tile_jpeg
-from orchestration.gallery.uploads import Encoders, decode_upload
+from featurestore.errors import FfpeError, StoreError
+from orchestration.gallery.boundary import guard
+from orchestration.gallery.pages import HERE, PAGES, page, search_image
+from orchestration.gallery.uploads import Encoders
 from orchestration.home import Home
-
-HERE = Path(__file__).parent
-N_SHOWN = 60
-_A_DAY = {"Cache-Control": "private, max-age=86400"}
-_MAX_ID = 2**63 - 1
-
-RowId = Annotated[int, Query(ge=1, le=_MAX_ID)]
-OptionalId = Annotated[int | None, Query(ge=1, le=_MAX_ID)]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What neighbours are asked for, the same for a stored tile and for an uploaded image."""
-
-    encoder: int | None = None
-    other: int | None = None
-    k: int = 12
-    label: str | None = None
-    others_only: bool = False
-    here_only: bool = False
-
-    def encoders(self) -> list[int]:
-        """The model versions to ask, one or two."""
-        return [version for version in (self.encoder, self.other) if version is not None]
-
-
-def asked(
-    encoder: OptionalId = None,
-    other: Annotated[str, Query(pattern=r"^\d{0,18}$")] = "",
-    k: Annotated[int, Query(ge=1, le=60)] = 12,
-    label: Annotated[str, Query(max_length=200)] = "",
-    others_only: bool = False,
-    here_only: bool = False,
-) -> Asked:
-    """Read the form; an empty field is one that was left out."""
-    second = int(other) if other else None
-    return Asked(encoder, second, k, label or None, others_only, here_only)
 
 
 def build_app(home: Home) -> FastAPI:
@@ -86,281 +30,21 @@ def build_app(home: Home) -> FastAPI:
     app.state.home = home
     app.state.encoders = Encoders(home)
     app.state.pages = Jinja2Templates(directory=HERE / "templates")
-    for path, page in _PAGES.items():
-        app.get(path)(page)
+    for path, show in PAGES.items():
+        app.get(path)(show)
     app.post("/search")(search_image)
-    app.exception_handler(StarletteHTTPException)(_not_found)
+    app.exception_handler(HTTPException)(_said)
     app.exception_handler(RequestValidationError)(_not_understood)
     app.exception_handler(FfpeError)(_refused)
     return app
 
 
-def store(request: Request) -> Iterator[Session]:
-    """A session for the length of a request; nothing is ever written."""
-    with Session(request.app.state.home.engine) as session:
-        yield session
-
-
-Store = Annotated[Session, Depends(store)]
-
-
-def index(request: Request, session: Store) -> HTMLResponse:
-    """Every data set of the store."""
-    return _page(request, "index.html", data_sets=browse.data_sets(session))
-
-
-def data_set(
-    request: Request,
-    session: Store,
-    dataset_id: int,
-    encoder: OptionalId = None,
-    label: Annotated[str, Query(max_length=200)] = "",
-    seed: Annotated[int, Query(ge=0, le=2**31)] = 0,
-) -> HTMLResponse:
-    """Some tiles of a data set, to begin with."""
-    entry, versions = _data_set(session, dataset_id)
-    chosen = _chosen(versions, encoder)
-    tiles = browse.sample_tiles(
-        session, dataset_id, chosen, label=label or None, n=N_SHOWN, seed=seed
-    )
-    return _page(
-        request, "data_set.html", entry=entry, versions=versions, encoder=chosen, label=label,
-        seed=seed, tiles=tiles,
-    )  # fmt: skip
-
-
-def tile(
-    request: Request, session: Store, tile_id: int, asked: Annotated[Asked, Depends(asked)]
-) -> HTMLResponse:
-    """A tile and its neighbours, by one encoder or two side by side."""
-    facts = _tile(session, tile_id)
-    versions = browse.named_versions(session)
-    if asked.encoder is None:
-        chosen = _chosen(browse.named_versions(session, facts.dataset_id), None)
-        asked = replace(asked, encoder=chosen)
-    dataset = facts.dataset if asked.here_only else None
-    columns = [
-        _column(versions, _neighbours(session, version, asked, tile_id=tile_id, dataset=dataset))
-        for version in asked.encoders()
-    ]
-    return _page(
-        request, "tile.html", tile=facts, picture=f"/tiles/{tile_id}.jpg", asked=asked,
-        versions=versions, columns=columns, labels=_labels(session, facts.dataset_id),
-    )  # fmt: skip
-
-
-async def search_image(request: Request) -> HTMLResponse:
-    """Neighbours of an image that is sent along; it is kept nowhere."""
-    if int(request.headers.get("content-length", "0")) > MAX_UPLOAD_BYTES:
-        raise HTTPException(413, TOO_LARGE)
-    async with request.form(max_files=1, max_fields=10) as form:
-        file = form.get("image")
-        if not isinstance(file, UploadFile) or not file.size:
-            raise UnreadableImageError("no image was sent: choose a file, or drop one on the page")
-        fields = {name: str(value) for name, value in form.items() if name != "image"}
-        content = await file.read()
-    return await run_in_threadpool(_search_image, request, content, fields)
-
-
-def _search_image(request: Request, content: bytes, fields: dict[str, str]) -> HTMLResponse:
-    state = request.app.state
-    wanted = _asked_by_form(fields)
-    rgb = decode_upload(state.home, content)
-    with Session(state.home.engine) as session:
-        versions = browse.named_versions(session)
-        columns = [
-            _column(
-                versions,
-                _neighbours(session, version, wanted, vector=state.encoders.embed(version, rgb)),
-            )
-            for version in wanted.encoders()
-        ]
-    return _page(
-        request, "tile.html", tile=None, picture=data_url(rgb), asked=wanted, versions=versions,
-        columns=columns, labels=(),
-    )  # fmt: skip
-
-
-def tile_picture(session: Store, tile_id: int) -> Response:
-    """The pixels of a stored tile."""
-    try:
-        content = tile_jpeg(_tile(session, tile_id))
-    except (UnreadableImageError, OSError) as error:
-        raise HTTPException(404, f"tile {tile_id} cannot be shown: {error}") from error
-    return Response(content, media_type="image/jpeg", headers=_A_DAY)
-
-
-def map_page(
-    request: Request,
-    session: Store,
-    dataset_id: int,
-    encoder: OptionalId = None,
-    colour: Annotated[str, Query(pattern="^(label|patient_id|site|)$")] = "",
-) -> HTMLResponse:
-    """A data set laid out by the likeness of its tiles."""
-    entry, versions = _data_set(session, dataset_id)
-    chosen = _chosen(versions, encoder)
-    if chosen is None:
-        raise HTTPException(404, "no encoder has embedded these tiles yet: `ffpe run` does it")
-    colour = colour or ("label" if entry.labels else "patient_id")
-    return _page(request, "map.html", entry=entry, versions=versions, encoder=chosen, colour=colour)
-
-
-def map_points(session: Store, dataset_id: int, encoder: RowId) -> JSONResponse:
-    """The points of a map, column by column."""
-    frame = map_frame(session, encoder, dataset_id)
-    if frame.empty:
-        raise HTTPException(404, "there is no map of this data set by this encoder: `ffpe run`")
-    return JSONResponse({name: _plain(frame[name]) for name in frame.columns}, headers=_A_DAY)
-
-
-def slides(request: Request, session: Store, dataset_id: int) -> HTMLResponse:
-    """The slides of a data set."""
-    entry, _ = _data_set(session, dataset_id)
-    return _page(request, "slides.html", entry=entry, slides=browse.slides_in(session, dataset_id))
-
-
-def slide(
-    request: Request,
-    session: Store,
-    slide_id: int,
-    encoder: OptionalId = None,
-    label: Annotated[str, Query(max_length=200)] = "",
-) -> HTMLResponse:
-    """A slide, and how probable a class is at each of its tiles."""
-    found, _ = _slide(session, slide_id)
-    classes = browse.classes_on(session, slide_id)
-    wanted = next(
-        (row for row in classes if encoder in (None, row[0]) and row[1] == label),
-        max(classes, key=lambda row: row[2], default=None),
-    )
-    heat = browse.heat_tiles(session, slide_id, *wanted[:2]) if wanted else []
-    return _page(
-        request, "slide.html", slide=found, classes=classes, wanted=wanted, heat=heat,
-        names={version.model_version_id: version.names for version in
-               browse.named_versions(session)},
-    )  # fmt: skip
-
-
-def slide_picture(session: Store, slide_id: int) -> Response:
-    """A whole slide, small."""
-    found, file = _slide(session, slide_id)
-    try:
-        content = thumbnail_jpeg(file, found.sha256)
-    except (UnreadableImageError, OSError) as error:
-        raise HTTPException(404, f"slide {slide_id} cannot be shown: {error}") from error
-    return Response(content, media_type="image/jpeg", headers=_A_DAY)
-
-
-# In this order: `/tiles/7.jpg` is a picture before it is a tile's number.
-_PAGES: dict[str, Callable[..., Response]] = {
-    "/": index,
-    "/data-sets/{dataset_id}": data_set,
-    "/data-sets/{dataset_id}/map": map_page,
-    "/data-sets/{dataset_id}/map.json": map_points,
-    "/data-sets/{dataset_id}/slides": slides,
-    "/tiles/{tile_id}.jpg": tile_picture,
-    "/tiles/{tile_id}": tile,
-    "/slides/{slide_id}.jpg": slide_picture,
-    "/slides/{slide_id}": slide,
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """The neighbours by one encoder."""
-
-    version: browse.NamedVersion
-    result: SearchResult
-
-
-def _neighbours(
-    session: Session,
-    model_version_id: int,
-    asked: Asked,
-    *,
-    tile_id: int | None = None,
-    vector: NDArray[np.float32] | None = None,
-    dataset: str | None = None,
-) -> SearchResult:
-    return similar(
-        session,
-        model_version_id=model_version_id,
-        tile_id=tile_id,
-        vector=vector,
-        k=asked.k,
-        label=asked.label,
-        dataset=dataset,
-        exclude_same_patient=asked.others_only and tile_id is not None,
-    )
-
-
-def _column(versions: list[browse.NamedVersion], result: SearchResult) -> Column:
-    version = next(v for v in versions if v.model_version_id == result.model_version_id)
-    return Column(version, result)
-
-
-def _asked_by_form(fields: dict[str, str]) -> Asked:
-    try:
-        encoder = int(fields.get("encoder", ""))
-        other = int(fields["other"]) if fields.get("other") else None
-        k = int(fields.get("k", "12"))
-    except ValueError as error:
-        raise InputError(f"the form cannot be read: {error}") from error
-    return Asked(encoder, other, min(k, N_SHOWN), fields.get("label") or None)
-
-
-def _data_set(
-    session: Session, dataset_id: int
-) -> tuple[browse.DataSetEntry, list[browse.NamedVersion]]:
-    entry = next((e for e in browse.data_sets(session) if e.dataset_id == dataset_id), None)
-    if entry is None:
-        raise HTTPException(404, f"the store holds no data set {dataset_id}")
-    return entry, browse.named_versions(session, dataset_id)
-
-
-def _chosen(versions: list[browse.NamedVersion], asked: int | None) -> int | None:
-    ids = [version.model_version_id for version in versions]
-    if asked is not None and asked not in ids:
-        raise HTTPException(404, f"encoder {asked} has no embedding here; expected one of {ids}")
-    return next(iter(ids), None) if asked is None else asked
-
-
-def _tile(session: Session, tile_id: int) -> browse.TileFacts:
-    facts = browse.tile_facts(session, tile_id) if 0 < tile_id <= _MAX_ID else None
-    if facts is None:
-        raise HTTPException(404, f"the store holds no tile {tile_id}")
-    return facts
-
-
-def _slide(session: Session, slide_id: int) -> tuple[Slide, Path]:
-    found = browse.slide_file(session, slide_id) if 0 < slide_id <= _MAX_ID else None
-    if found is None:
-        raise HTTPException(404, f"the store holds no slide {slide_id}")
-    return found
-
-
-def _labels(session: Session, dataset_id: int) -> tuple[str, ...]:
-    return _data_set(session, dataset_id)[0].labels
-
-
-def _plain(column: pd.Series[Any]) -> list[Any]:
-    if column.dtype.kind == "f":
-        return [round(float(value), 4) for value in column]
-    return [None if pd.isna(value) else value for value in column.tolist()]
-
-
-def _page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    pages: Jinja2Templates = request.app.state.pages
-    return pages.TemplateResponse(request, template, values, status_code=status)
-
-
 def _failed(request: Request, status: int, message: str) -> HTMLResponse:
-    return _page(request, "failed.html", status=status, message=message, code=status)
+    return page(request, "failed.html", status=status, message=message, code=status)
 
 
-async def _not_found(request: Request, error: Exception) -> HTMLResponse:
-    status = error.status_code if isinstance(error, StarletteHTTPException) else 500
+async def _said(request: Request, error: Exception) -> HTMLResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
     return _failed(request, status, str(getattr(error, "detail", error)))
 
 
