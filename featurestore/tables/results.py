@@ -57,7 +57,7 @@ class Experiment(Base):
         unique=True, comment="SHA-256 over study, task, settings, data set and model versions"
     )
     study: Mapped[str] = mapped_column(Text, comment="Name of the study")
-    task: Mapped[str] = mapped_column(Text, comment="tissue, expression or mutation")
+    task: Mapped[str] = mapped_column(Text, comment="tissue, retrieval, expression or mutation")
     dataset_digest: Mapped[str] = mapped_column(ForeignKey(Dataset.digest))
     seed: Mapped[BigInt] = mapped_column(comment="Seed of the splits")
     n_folds: Mapped[SmallInt] = mapped_column(comment="Folds a repeat")
@@ -208,7 +208,7 @@ class Comparison(Base):
     )
 
     experiment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    task: Mapped[str] = mapped_column(Text, comment="tissue, expression or mutation")
+    task: Mapped[str] = mapped_column(Text, comment="tissue, retrieval, expression or mutation")
     target: Mapped[str] = mapped_column(Text, primary_key=True, comment="all, a class or a gene")
     metric: Mapped[str] = mapped_column(Text, primary_key=True, comment="accuracy, auroc, …")
     encoder_a: Mapped[str] = mapped_column(

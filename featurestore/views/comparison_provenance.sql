@@ -53,7 +53,7 @@ COMMENT ON VIEW comparison_provenance IS 'What a comparison rests on, one row a 
 
 COMMENT ON COLUMN comparison_provenance.study IS 'Name of the study';
 
-COMMENT ON COLUMN comparison_provenance.task IS 'tissue, expression or mutation';
+COMMENT ON COLUMN comparison_provenance.task IS 'tissue, retrieval, expression or mutation';
 
 COMMENT ON COLUMN comparison_provenance.target IS 'all, a class or a gene';
 

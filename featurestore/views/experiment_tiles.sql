@@ -73,7 +73,7 @@ COMMENT ON VIEW experiment_tiles IS 'Tiles that an experiment rests on, by encod
 
 COMMENT ON COLUMN experiment_tiles.study IS 'Name of the study';
 
-COMMENT ON COLUMN experiment_tiles.task IS 'tissue, expression or mutation';
+COMMENT ON COLUMN experiment_tiles.task IS 'tissue, retrieval, expression or mutation';
 
 COMMENT ON COLUMN experiment_tiles.is_current IS 'True for what the study shows now';
 

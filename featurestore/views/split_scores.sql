@@ -25,7 +25,7 @@ COMMENT ON VIEW split_scores IS 'Scores per split with names, of what a study sh
 
 COMMENT ON COLUMN split_scores.study IS 'Name of the study';
 
-COMMENT ON COLUMN split_scores.task IS 'tissue, expression or mutation';
+COMMENT ON COLUMN split_scores.task IS 'tissue, retrieval, expression or mutation';
 
 COMMENT ON COLUMN split_scores.encoder IS 'The encoder''s name in the study';
 

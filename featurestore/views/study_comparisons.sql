@@ -30,7 +30,7 @@ COMMENT ON VIEW study_comparisons IS 'Paired comparisons of encoders, of what a 
 
 COMMENT ON COLUMN study_comparisons.study IS 'Name of the study';
 
-COMMENT ON COLUMN study_comparisons.task IS 'tissue, expression or mutation';
+COMMENT ON COLUMN study_comparisons.task IS 'tissue, retrieval, expression or mutation';
 
 COMMENT ON COLUMN study_comparisons.target IS 'all, a class or a gene';
 

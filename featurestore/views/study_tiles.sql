@@ -31,7 +31,7 @@ COMMENT ON VIEW study_tiles IS 'Tiles of a study''s sources as they were last re
 
 COMMENT ON COLUMN study_tiles.study IS 'Name of the study';
 
-COMMENT ON COLUMN study_tiles.source IS 'Source asset: finetune_tiles, tissue_tiles or slide_tiles';
+COMMENT ON COLUMN study_tiles.source IS 'Source asset: finetune_tiles, tissue_tiles, slide_tiles, tumour_tiles or imported_tiles/ENCODER';
 
 COMMENT ON COLUMN study_tiles.tile_id IS 'Key of tiles';
 

@@ -77,7 +77,7 @@ COMMENT ON VIEW study_tiles IS 'Tiles of a study''s sources as they were last re
 
 COMMENT ON COLUMN study_tiles.study IS 'Name of the study';
 
-COMMENT ON COLUMN study_tiles.source IS 'Source asset: finetune_tiles, tissue_tiles or slide_tiles';
+COMMENT ON COLUMN study_tiles.source IS 'Source asset: finetune_tiles, tissue_tiles, slide_tiles, tumour_tiles or imported_tiles/ENCODER';
 
 COMMENT ON COLUMN study_tiles.tile_id IS 'Key of tiles';
 
@@ -366,7 +366,7 @@ COMMENT ON VIEW split_scores IS 'Scores per split with names, of what a study sh
 
 COMMENT ON COLUMN split_scores.study IS 'Name of the study';
 
-COMMENT ON COLUMN split_scores.task IS 'tissue, expression or mutation';
+COMMENT ON COLUMN split_scores.task IS 'tissue, retrieval, expression or mutation';
 
 COMMENT ON COLUMN split_scores.encoder IS 'The encoder''s name in the study';
 
@@ -415,7 +415,7 @@ COMMENT ON VIEW study_comparisons IS 'Paired comparisons of encoders, of what a 
 
 COMMENT ON COLUMN study_comparisons.study IS 'Name of the study';
 
-COMMENT ON COLUMN study_comparisons.task IS 'tissue, expression or mutation';
+COMMENT ON COLUMN study_comparisons.task IS 'tissue, retrieval, expression or mutation';
 
 COMMENT ON COLUMN study_comparisons.target IS 'all, a class or a gene';
 
@@ -684,7 +684,7 @@ COMMENT ON VIEW comparison_provenance IS 'What a comparison rests on, one row a 
 
 COMMENT ON COLUMN comparison_provenance.study IS 'Name of the study';
 
-COMMENT ON COLUMN comparison_provenance.task IS 'tissue, expression or mutation';
+COMMENT ON COLUMN comparison_provenance.task IS 'tissue, retrieval, expression or mutation';
 
 COMMENT ON COLUMN comparison_provenance.target IS 'all, a class or a gene';
 
@@ -821,7 +821,7 @@ COMMENT ON VIEW experiment_tiles IS 'Tiles that an experiment rests on, by encod
 
 COMMENT ON COLUMN experiment_tiles.study IS 'Name of the study';
 
-COMMENT ON COLUMN experiment_tiles.task IS 'tissue, expression or mutation';
+COMMENT ON COLUMN experiment_tiles.task IS 'tissue, retrieval, expression or mutation';
 
 COMMENT ON COLUMN experiment_tiles.is_current IS 'True for what the study shows now';
 

@@ -117,6 +117,10 @@ def test_up_materialise_through_graphql_and_down(server_folder: Path, small_fold
         assert up.returncode == 0, up.stderr
         url = up.stdout.split()[0]
         assert url == f"http://127.0.0.1:{port}"
+        gallery = up.stdout.splitlines()[1].split()[0]
+        assert gallery.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(gallery, timeout=10) as page:
+            assert b"The store is empty" in page.read()
 
         assert materialise(url, "colour", "tissue_tiles") == "SUCCESS"
         for partition in ("mean-rgb",):
