@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestration.cli_database import database
+from orchestration.cli_guards import guards
 from orchestration.cli_home import open_home, standard_error
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(database, name="db", no_args_is_help=True)
+app.command()(guards)
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Rows as JSON on standard output.")]

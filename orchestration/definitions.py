@@ -18,6 +18,7 @@ from orchestration.defs.checks import study_checks
 from orchestration.defs.classes import class_assets
 from orchestration.defs.features import feature_assets
 from orchestration.defs.genes import gene_assets
+from orchestration.defs.guards import guard_checks
 from orchestration.defs.models import model_assets
 from orchestration.defs.slides import luad_source_assets
 from orchestration.defs.sources import source_assets
@@ -46,7 +47,7 @@ def build_definitions(
         assets += source_assets(study) + model_assets(study)
         assets += luad_source_assets(study) + feature_assets(study) + class_assets(study)
         assets += analysis_assets(study) + gene_assets(study)
-        checks += study_checks(study)
+        checks += study_checks(study) + guard_checks(study)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,

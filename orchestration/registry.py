@@ -59,7 +59,9 @@ def pointer_of(session: Session, study: Study, encoder: str) -> EncoderPointer:
 def recipe_sha256(session: Session, study: Study, entry: EncoderEntry) -> str:
     """Digest over everything that the study asks of an encoder."""
     if entry.finetuned_from is None:
-        return content_sha256(entry.model_dump(mode="json", exclude={"name"}))
+        # What the weights were trained on changes no feature: to say it makes nothing stale.
+        asked = entry.model_dump(mode="json", exclude={"name", "trained_on_tcga"})
+        return content_sha256(asked)
     parent = recipe_sha256(session, study, study.encoder(entry.finetuned_from))
     finetune = _finetune_section(study)
     dataset = study_dataset(session, study.name, FINETUNE_TILES)

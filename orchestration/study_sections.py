@@ -297,6 +297,9 @@ class EncoderEntry(Section):
         ``auto`` takes bfloat16 where the processor has it.
     finetuned_from : str, optional
         Name of the encoder that ``[finetune]`` starts from; the rest is then its.
+    trained_on_tcga : bool, optional
+        Whether TCGA is among its training data, where ffpe does not know or knows wrongly;
+        see :mod:`featurestore.pretraining`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)
@@ -307,10 +310,11 @@ class EncoderEntry(Section):
     mpp: Mpp | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     finetuned_from: str | None = None
+    trained_on_tcga: bool | None = None
 
     @model_validator(mode="after")
     def _nothing_beside_the_parent(self) -> Self:
-        extra = self.model_fields_set - {"name", "finetuned_from"}
+        extra = self.model_fields_set - {"name", "finetuned_from", "trained_on_tcga"}
         if self.finetuned_from is not None and extra:
             raise ValueError(
                 f"encoder {self.name!r} is fine-tuned from {self.finetuned_from!r} and takes "

@@ -14,6 +14,7 @@ from featurestore.tables.encoders import (
     TrainingEpoch,
 )
 from featurestore.tables.gene_results import BetterCount, CvGenePrediction, Predictability
+from featurestore.tables.guards import GuardResult, TileFingerprint
 from featurestore.tables.ledger import RejectRow
 from featurestore.tables.molecular import (
     Clinical,
@@ -56,6 +57,7 @@ __all__ = [
     "Expression",
     "Gene",
     "GeneSet",
+    "GuardResult",
     "ModelVersionRow",
     "MolecularSource",
     "Mutation",
@@ -69,6 +71,7 @@ __all__ = [
     "StudyEncoder",
     "Tile",
     "TileClass",
+    "TileFingerprint",
     "TileSelection",
     "TrainingEpoch",
 ]
