@@ -47,8 +47,12 @@ class ArtefactTable:
     mean_rgb: NDArray[np.floating]
 
     def artefacts(self) -> dict[str, NDArray[np.float64]]:
-        """Numbers that a model may look at, by kind of artefact."""
-        unknown = (np.nan,) * 7
+        """Numbers that a model may look at, by kind of artefact.
+
+        Modification times are not among them: folders are copied class by class, so that they
+        would tell the label of any data set, and say nothing of it.
+        """
+        unknown = (np.nan,) * 6
         facts = np.array(
             [
                 (
@@ -57,7 +61,6 @@ class ArtefactTable:
                     file.jpeg_table,
                     file.width_px,
                     file.height_px,
-                    file.modified_ns,
                     _code(file.format),
                 )
                 if file
@@ -68,9 +71,8 @@ class ArtefactTable:
         )
         return {
             "file size": facts[:, [0]],
-            "JPEG quality": facts[:, [1, 2, 6]],
+            "JPEG quality": facts[:, [1, 2, 5]],
             "image size": facts[:, [3, 4]],
-            "modification time": _ranks(facts[:, 5]),
             NAME: np.array(
                 [(_code(name.pattern), name.length, name.number) for name in self.names]
             ),
@@ -164,8 +166,3 @@ def _label_in_name(table: ArtefactTable, target: str) -> GuardFinding:
 def _code(text: str) -> float:
     """A number for a text: equal texts share it, and a tree can tell it from others."""
     return float(zlib.crc32(text.encode()) % 2**20)  # what a tree's float32 tells apart
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks of distinct values: times in ns are too large for a tree's float32."""
-    return np.unique(values, return_inverse=True)[1].astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +38,9 @@ def guards(
     elif found.empty:
         standard_error().print(f"no guard has looked at {study.name} yet; `ffpe run` lets them")
     else:
-        Console().print(findings_table(found))
+        # Piped into a file a table keeps its columns instead of wrapping at 80 characters.
+        width = None if sys.stdout.isatty() else 140
+        Console(width=width).print(findings_table(found))
     blocks = (found["severity"] == BLOCKING) & found["passed"].eq(other=False)
     if blocks.any():
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Owns what an image file tells without being decoded: size, format, JPEG quality, name, time.
+"""Owns what an image file tells without being decoded: size, format, JPEG quality, name.
 
 None of it is tissue. Where it tells the label, the label can be had without looking.
 """
@@ -25,8 +25,6 @@ class FileFacts:
     Attributes
     ----------
     size_bytes : int
-    modified_ns : int
-        Time of its last change.
     format : str
         As Pillow names it: ``"JPEG"``, ``"PNG"``, …
     width_px, height_px : int
@@ -37,7 +35,6 @@ class FileFacts:
     """
 
     size_bytes: int
-    modified_ns: int
     format: str
     width_px: int
     height_px: int
@@ -69,12 +66,11 @@ class NameFacts:
 def read_file_facts(file: Path) -> FileFacts | None:
     """Read a file's header; None where it is gone or no image."""
     try:
-        status = file.stat()
+        size_bytes = file.stat().st_size
         with Image.open(file) as image:
             tables = getattr(image, "quantization", None) or {}
             return FileFacts(
-                size_bytes=status.st_size,
-                modified_ns=status.st_mtime_ns,
+                size_bytes=size_bytes,
                 format=image.format or "",
                 width_px=image.width,
                 height_px=image.height,

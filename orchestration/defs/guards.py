@@ -110,7 +110,7 @@ def _artefacts(study: Study, asset: str) -> dg.AssetChecksDefinition:
         study,
         asset,
         "label_not_told_by_artefacts",
-        "Labels cannot be told from file size, JPEG quality, name, time or mean colour alone",
+        "Labels cannot be told from file size, JPEG quality, name or mean colour alone",
         lambda home, context: guards.look_at_artefacts(
             home, study, asset, run_id=context.run.run_id, on_progress=_progress(context, asset)
         ),

@@ -141,3 +141,27 @@ def test_features_are_looked_at_once_they_are_there(
     first = rows["created_at"]
     run(home, make_study(tissue=tissue))
     assert (found(home, "small")["created_at"] == first).all()
+
+
+def test_what_crc5_says(home: Home, shared_data: Path, tmp_path: Path) -> None:
+    """Real tissue: no training tile among the test tiles, mirrored copies within them."""
+    from orchestration.study import read_study
+
+    (tmp_path / "crc5.toml").write_text(
+        'name = "crc5"\nseed = 7\n'
+        f'[finetune]\ntiles = "{shared_data / "crc5" / "train"}"\n'
+        f'[tissue]\ntiles = "{shared_data / "crc5" / "test"}"\n'
+        '[[encoders]]\nname = "imgnet-2048"\n'
+        '[[encoders]]\nname = "ftx-2048"\nfinetuned_from = "imgnet-2048"\n'
+    )
+    run(home, read_study(tmp_path / "crc5.toml"), groups=(SOURCES,))
+    rows = found(home, "crc5")
+    assert rows.query("severity == 'blocking'")["passed"].all()
+    copies = rows.loc[("near_duplicate_hash", "tissue_tiles", "copies"), "details"]
+    assert copies["fewest_bits"] > 72
+    within = rows.loc[("copies_within", "tissue_tiles", "no patient")]
+    assert (within["passed"], within["severity"], within["measured"]) == (False, "warning", 8)
+    colour = rows.loc[("artefact_label", "tissue_tiles", "mean colour"), "measured"]
+    assert 0.7 < colour < 0.9
+    assert rows.loc[("artefact_label", "tissue_tiles", "JPEG quality"), "passed"]
+    assert rows.loc[("artefact_label", "tissue_tiles", "label in name"), "measured"] == 1
