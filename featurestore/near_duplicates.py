@@ -81,17 +81,18 @@ def copies_by_hash(tiles: Hashes, training: Hashes, *, target: str) -> list[Guar
         for i, bits in enumerate(distances)
     ]
     details = unknown | {"fewest_bits": int(distances.min())}
+    is_copy = distances <= MAX_BITS_COPY
+    is_similar = ~is_copy & (distances <= MAX_BITS_SIMILAR)
     return [
-        _copies(HASH_GUARD, target, pairs, distances <= MAX_BITS_COPY, MAX_BITS_COPY, details),
-        _similar(
-            HASH_GUARD,
-            target,
-            pairs,
-            (distances > MAX_BITS_COPY) & (distances <= MAX_BITS_SIMILAR),
-            MAX_BITS_SIMILAR,
-            details,
+        _finding(
+            HASH_GUARD, target, COPIES, BLOCKING, pairs, is_copy, MAX_BITS_COPY, details,
+            f"{int(is_copy.sum())} tiles are copies of fine-tuning tiles by their hash",
         ),
-    ]
+        _finding(
+            HASH_GUARD, target, SIMILAR, WARNING, pairs, is_similar, MAX_BITS_SIMILAR, details,
+            f"{int(is_similar.sum())} tiles are like a fine-tuning tile by their hash",
+        ),
+    ]  # fmt: skip
 
 
 def copies_within(tiles: Hashes, *, target: str) -> list[GuardFinding]:
@@ -218,15 +219,12 @@ def nearest_by_features(
 def _mean(
     session: Session, model_version_id: int, tile_ids: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    total = np.zeros(0, dtype=np.float64)
+    total: Any = 0
     for first in range(0, len(tile_ids), _BLOCK):
         block = matrix(session, model_version_id, tile_ids[first : first + _BLOCK].tolist())
-        total = (
-            total + block.sum(axis=0, dtype=np.float64)
-            if total.size
-            else block.sum(axis=0, dtype=np.float64)
-        )
-    return (total / len(tile_ids)).astype(np.float32)
+        total = total + block.sum(axis=0, dtype=np.float64)
+    mean: NDArray[np.float32] = np.asarray(total / len(tile_ids), dtype=np.float32)
+    return mean
 
 
 def _centred(
@@ -264,30 +262,6 @@ def _paths(
         .where(DatasetTile.dataset_id == dataset_id, Tile.tile_id.in_(tile_ids.tolist()))
     )
     return {(dataset_id, key): shown_path(path, x, y) for key, path, x, y in rows}
-
-
-def _copies(
-    guard: str,
-    target: str,
-    pairs: Sequence[dict[str, Any]],
-    chosen: NDArray[np.bool_],
-    threshold: float,
-    details: dict[str, Any],
-) -> GuardFinding:
-    summary = f"{int(chosen.sum())} tiles are copies of fine-tuning tiles by their hash"
-    return _finding(guard, target, COPIES, BLOCKING, pairs, chosen, threshold, details, summary)
-
-
-def _similar(
-    guard: str,
-    target: str,
-    pairs: Sequence[dict[str, Any]],
-    chosen: NDArray[np.bool_],
-    threshold: float,
-    details: dict[str, Any],
-) -> GuardFinding:
-    summary = f"{int(chosen.sum())} tiles are like a fine-tuning tile by their hash"
-    return _finding(guard, target, SIMILAR, WARNING, pairs, chosen, threshold, details, summary)
 
 
 def _finding(
