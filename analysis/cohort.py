@@ -18,8 +18,10 @@ from analysis.tissue import TissueCohort
 from featurestore.datasets import labelled_tiles
 from featurestore.embeddings import coverage, embedded_tiles, matrix
 from featurestore.errors import CohortError, LeakageError, Reject, StoreError
+from featurestore.guards import blocking_leaks
 from featurestore.leakage import tiles_trained_on
 from featurestore.patient_features import patient_matrix, pooled_counts
+from featurestore.tables import Dataset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +51,7 @@ def load_tissue_cohort(
     CohortError
         If fewer than two classes remain.
     """
+    refuse_found_leaks(session, study, dataset_id)
     for encoder, version_id in version_ids.items():
         refuse_leakage(session, encoder, version_id, dataset_id)
         refuse_gaps(session, encoder, version_id, dataset_id, study)
@@ -82,6 +85,16 @@ def refuse_leakage(session: Session, encoder: str, version_id: int, dataset_id: 
             f"encoder {encoder!r} was fine-tuned on {len(leaked)} of the tiles (or on other tiles "
             f"of their patients) that it is to be evaluated on; first: {', '.join(leaked[:3])}. "
             "Remove them from one of the two folders."
+        )
+
+
+def refuse_found_leaks(session: Session, study: str, dataset_id: int) -> None:
+    """Raise :class:`LeakageError` if a guard found a blocking leak in the study's data set."""
+    found = blocking_leaks(session, study, session.get_one(Dataset, dataset_id).digest)
+    if found:
+        raise LeakageError(
+            f"study {study!r}: a guard found a leak: {'; '.join(found)}. Remove what it names from "
+            "one of the two sides (`ffpe guards` lists all of it), then run the study again."
         )
 
 
@@ -139,6 +152,7 @@ def load_patient_cohort(
     CohortError
         If sites are to be kept whole and a patient has none.
     """
+    refuse_found_leaks(session, pooled.study, pooled.dataset_id)
     for encoder, version_id in pooled.version_ids.items():
         dataset_id = pooled.dataset_of(encoder)
         refuse_leakage(session, encoder, version_id, dataset_id)

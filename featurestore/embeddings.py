@@ -189,7 +189,14 @@ def coverage(session: Session, model_version_id: int, dataset_id: int, study: st
 
 
 def iter_missing(engine: Engine, model_version_id: int, dataset_id: int) -> Iterator[MissingTile]:
-    """Tiles of a data set without an embedding, page by page, in the order of their ids.
+    """Tiles of a data set without an embedding, as :func:`iter_tiles` gives them."""
+    return iter_tiles(engine, dataset_id, ~_has_embedding(model_version_id))
+
+
+def iter_tiles(
+    engine: Engine, dataset_id: int, wanted: ColumnElement[bool]
+) -> Iterator[MissingTile]:
+    """Tiles of a data set that a condition holds for, page by page, in the order of their ids.
 
     Each page is a short read of its own, so that memory stays flat and no transaction is
     held open while the network runs.
@@ -197,7 +204,7 @@ def iter_missing(engine: Engine, model_version_id: int, dataset_id: int) -> Iter
     after = 0
     while True:
         with Session(engine) as session:
-            rows = session.execute(_missing(model_version_id, dataset_id, after)).all()
+            rows = session.execute(_places(dataset_id, wanted, after)).all()
         for row in rows:
             place = None
             if row.slide_sha256 is not None:
@@ -211,7 +218,7 @@ def iter_missing(engine: Engine, model_version_id: int, dataset_id: int) -> Iter
         after = rows[-1].tile_id
 
 
-def _missing(model_version_id: int, dataset_id: int, after: int) -> Select[*tuple[Any, ...]]:
+def _places(dataset_id: int, wanted: ColumnElement[bool], after: int) -> Select[*tuple[Any, ...]]:
     return (
         select(
             Tile.tile_id,
@@ -232,7 +239,7 @@ def _missing(model_version_id: int, dataset_id: int, after: int) -> Select[*tupl
         .where(
             Dataset.dataset_id == dataset_id,
             Tile.tile_id > after,
-            ~_has_embedding(model_version_id),
+            wanted,
         )
         .order_by(Tile.tile_id)
         .limit(_PAGE)

@@ -14,6 +14,7 @@ import typer
 
 from orchestration.cli_database import database
 from orchestration.cli_exchange import export
+from orchestration.cli_guards import guards
 from orchestration.cli_home import open_home, standard_error
 from orchestration.cli_search import search
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(database, name="db", no_args_is_help=True)
 app.command()(search)
 app.command()(export)
+app.command()(guards)
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Rows as JSON on standard output.")]

@@ -18,6 +18,7 @@ from orchestration.defs.checks import study_checks
 from orchestration.defs.classes import class_assets
 from orchestration.defs.features import feature_assets
 from orchestration.defs.genes import gene_assets
+from orchestration.defs.guards import guard_checks
 from orchestration.defs.maps import map_assets
 from orchestration.defs.models import model_assets
 from orchestration.defs.search import search_assets
@@ -49,7 +50,7 @@ def build_definitions(
         assets += luad_source_assets(study) + feature_assets(study) + class_assets(study)
         assets += map_assets(study) + search_assets(study)
         assets += analysis_assets(study) + gene_assets(study)
-        checks += study_checks(study)
+        checks += study_checks(study) + guard_checks(study)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,

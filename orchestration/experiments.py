@@ -15,6 +15,7 @@ from featurestore.study_datasets import study_dataset
 from featurestore.tables import Experiment
 from orchestration.home import Home
 from orchestration.naming import TISSUE_TILES
+from orchestration.pretraining_note import note_with_pretraining
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
@@ -108,6 +109,10 @@ def score_tissue(
         )
     result = evaluate_tissue(cohort, TissueSettings(**inputs.key.settings), on_progress=on_progress)
     with transaction(home) as session:
+        people = [] if cohort.patients is None else list(cohort.patients)
+        note = note_with_pretraining(
+            session, study, result.leakage_note, inputs.version_ids, people
+        )
         experiment_id = results.write_experiment(
             session,
             inputs.key,
@@ -117,7 +122,7 @@ def score_tissue(
             },
             classes=cohort.classes,
             leakage_checked=result.leakage_checked,
-            leakage_note=result.leakage_note,
+            leakage_note=note,
             run_id=run_id,
         )
         results.write_scores(session, experiment_id, inputs.version_ids, result.scores)

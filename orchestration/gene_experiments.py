@@ -33,6 +33,7 @@ from orchestration.luad_sources import (
     mutation_source,
 )
 from orchestration.naming import SLIDE_TILES, cohort_tiles
+from orchestration.pretraining_note import note_with_pretraining
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
@@ -163,6 +164,9 @@ def score_genes(
     with transaction(home) as session:
         everything = [*inputs.rejects, *rejects, *result.rejects]
         record_rejects(session, study.name, everything, run_id=run_id)
+        note = note_with_pretraining(
+            session, study, result.leakage_note, inputs.version_ids, cohort.patient_ids
+        )
         experiment_id = results.write_experiment(
             session,
             inputs.key,
@@ -170,7 +174,7 @@ def score_genes(
             n_not_converged=result.n_not_converged,
             classes=(),
             leakage_checked=result.leakage_checked,
-            leakage_note=result.leakage_note,
+            leakage_note=note,
             run_id=run_id,
         )
         results.write_scores(session, experiment_id, inputs.version_ids, result.scores)

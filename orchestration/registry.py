@@ -64,7 +64,9 @@ def recipe_sha256(session: Session, study: Study, entry: EncoderEntry) -> str:
     if entry.features is not None:
         return import_recipe(session, study, entry)
     if entry.finetuned_from is None:
-        return content_sha256(entry.model_dump(mode="json", exclude={"name", *IMPORT_KEYS}))
+        # What the weights were trained on changes no feature: to say it makes nothing stale.
+        silent = {"name", "trained_on_tcga", *IMPORT_KEYS}
+        return content_sha256(entry.model_dump(mode="json", exclude=silent))
     parent = recipe_sha256(session, study, study.encoder(entry.finetuned_from))
     finetune = _finetune_section(study)
     dataset = study_dataset(session, study.name, FINETUNE_TILES)

@@ -131,7 +131,8 @@ def run_study(
 def _cause(result: dg.ExecuteInProcessResult) -> str:
     """The one line that says why a run failed: the error itself or the check that blocked."""
     for evaluation in result.get_asset_check_evaluations():
-        if not evaluation.passed:
+        # A warning is no cause: the run goes on past it.
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
             return f"check {evaluation.check_name} blocks what follows: {evaluation.description}"
     for event in result.all_events:
         if event.is_step_failure:

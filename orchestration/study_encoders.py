@@ -37,6 +37,9 @@ class EncoderEntry(Section):
         computed (float16 is for them alone), ``auto`` where that is unknown.
     finetuned_from : str, optional
         Name of the encoder that ``[finetune]`` starts from; the rest is then its.
+    trained_on_tcga : bool, optional
+        Whether TCGA is among its training data, where ffpe does not know or knows wrongly;
+        see :mod:`featurestore.pretraining`.
     features : str, optional
         Pattern of files of features that another tool computed, in place of running the
         network; ``network`` then says in words what made them, and ``weights_sha256`` by what
@@ -58,6 +61,7 @@ class EncoderEntry(Section):
     mpp: Mpp | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     finetuned_from: str | None = None
+    trained_on_tcga: bool | None = None
     features: StudyPattern | None = None
     patches: StudyPath | None = None
     tile_px: int | None = Field(default=None, ge=32, le=4096)
@@ -67,7 +71,7 @@ class EncoderEntry(Section):
 
     @model_validator(mode="after")
     def _nothing_beside_the_parent(self) -> Self:
-        extra = self.model_fields_set - {"name", "finetuned_from"}
+        extra = self.model_fields_set - {"name", "finetuned_from", "trained_on_tcga"}
         if self.finetuned_from is not None and extra:
             raise ValueError(
                 f"encoder {self.name!r} is fine-tuned from {self.finetuned_from!r} and takes "

@@ -14,6 +14,7 @@ from featurestore.tables.encoders import (
     TrainingEpoch,
 )
 from featurestore.tables.gene_results import BetterCount, CvGenePrediction, Predictability
+from featurestore.tables.guards import GuardResult, TileFingerprint
 from featurestore.tables.ledger import RejectRow
 from featurestore.tables.maps import TileMap, TileMapPoint
 from featurestore.tables.molecular import (
@@ -63,6 +64,7 @@ __all__ = [
     "Expression",
     "Gene",
     "GeneSet",
+    "GuardResult",
     "ModelVersionRow",
     "MolecularSource",
     "Mutation",
@@ -80,6 +82,7 @@ __all__ = [
     "StudyEncoder",
     "Tile",
     "TileClass",
+    "TileFingerprint",
     "TileMap",
     "TileMapPoint",
     "TileSelection",

@@ -128,7 +128,9 @@ def upgrade() -> None:
             comment="SHA-256 over study, task, settings, data set and model versions",
         ),
         sa.Column("study", sa.Text(), nullable=False, comment="Name of the study"),
-        sa.Column("task", sa.Text(), nullable=False, comment="tissue, retrieval, expression or mutation"),
+        sa.Column(
+            "task", sa.Text(), nullable=False, comment="tissue, retrieval, expression or mutation"
+        ),
         sa.Column("dataset_digest", sa.Text(), nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=False, comment="Seed of the splits"),
         sa.Column("n_folds", sa.SmallInteger(), nullable=False),
@@ -510,7 +512,9 @@ def upgrade() -> None:
     op.create_table(
         "comparisons",
         sa.Column("experiment_id", sa.BigInteger(), nullable=False),
-        sa.Column("task", sa.Text(), nullable=False, comment="tissue, retrieval, expression or mutation"),
+        sa.Column(
+            "task", sa.Text(), nullable=False, comment="tissue, retrieval, expression or mutation"
+        ),
         sa.Column("target", sa.Text(), nullable=False, comment="all, a class or a gene"),
         sa.Column("metric", sa.Text(), nullable=False),
         sa.Column("encoder_a", sa.Text(), nullable=False),
