@@ -1,13 +1,24 @@
-"""Looking around in the store: what a person picks data sets, tiles and slides from."""
+"""Looking around in the store: what a person picks data sets, encoders and tiles from."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    column,
+    exists,
+    func,
+    select,
+    true,
+    values,
+)
 from sqlalchemy.orm import Session
 
 from featurestore.sources.slide_tiles import TilePlace
@@ -20,8 +31,9 @@ from featurestore.tables import (
     Slide,
     StudyEncoder,
     Tile,
-    TileClass,
 )
+
+_FEW = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +90,6 @@ class TileFacts:
     mpp: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class SlideEntry:
-    """A slide of a data set and how many of its tiles are in there."""
-
-    slide_id: int
-    name: str
-    patient_id: str
-    width_px: int
-    height_px: int
-    mpp: float
-    n_tiles: int
-
-
-@dataclass(frozen=True, slots=True)
-class HeatTile:
-    """A tile on its slide, in pixels of level 0, and how probable a class is there."""
-
-    tile_id: int
-    x_px: int
-    y_px: int
-    side_px: float
-    probability: float
-
-
 def named_versions(session: Session, dataset_id: int | None = None) -> list[NamedVersion]:
     """Model versions that some study names, in order of name; with tiles of a data set if given."""
     names = func.string_agg(StudyEncoder.encoder.distinct(), ", ")
@@ -129,25 +117,23 @@ def _embeds(dataset_id: int) -> ColumnElement[bool]:
     )
 
 
-def data_sets(session: Session) -> list[DataSetEntry]:
-    """The data sets of the store, the newest first."""
-    rows = session.execute(
-        select(
-            Dataset.dataset_id,
-            Dataset.name,
-            Dataset.n_tiles,
-            func.count(Tile.slide_id.distinct()),
-            func.array_agg(DatasetTile.label.distinct()),
-        )
-        .join(DatasetTile, DatasetTile.dataset_id == Dataset.dataset_id)
+def data_set_ids(session: Session) -> list[int]:
+    """Keys of the data sets of the store, the newest first."""
+    return list(session.scalars(select(Dataset.dataset_id).order_by(Dataset.dataset_id.desc())))
+
+
+def data_set(session: Session, dataset_id: int) -> DataSetEntry | None:
+    """What a data set holds, or None if there is none; it never changes, so it may be kept."""
+    found = session.get(Dataset, dataset_id)
+    if found is None:
+        return None
+    n_slides, labels = session.execute(
+        select(func.count(Tile.slide_id.distinct()), func.array_agg(DatasetTile.label.distinct()))
         .join(Tile, Tile.tile_id == DatasetTile.tile_id)
-        .group_by(Dataset.dataset_id)
-        .order_by(Dataset.dataset_id.desc())
-    )
-    return [
-        DataSetEntry(dataset_id, name, n_tiles, n_slides, tuple(sorted(filter(None, labels))))
-        for dataset_id, name, n_tiles, n_slides, labels in rows
-    ]
+        .where(DatasetTile.dataset_id == dataset_id)
+    ).one()
+    classes = tuple(sorted(filter(None, labels or ())))
+    return DataSetEntry(dataset_id, found.name, found.n_tiles, n_slides, classes)
 
 
 def sample_tiles(
@@ -161,23 +147,32 @@ def sample_tiles(
 ) -> Sequence[tuple[int, str | None]]:
     """Some tiles of a data set, drawn by the seed: (tile_id, label).
 
-    With a model version, only tiles that it has embedded.
+    With a model version, only tiles that it has embedded. All of them are drawn from where they
+    are few; of many, those that follow random keys, so that a large data set is not read whole.
     """
-    drawn = func.md5(func.concat(str(seed), Tile.sha256))
-    query = (
-        select(Tile.tile_id, DatasetTile.label)
-        .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
-        .where(DatasetTile.dataset_id == dataset_id)
-        .order_by(drawn)
-        .limit(n)
+    tiles = select(DatasetTile.tile_id, DatasetTile.label).where(
+        DatasetTile.dataset_id == dataset_id
     )
+    if label is not None:
+        tiles = tiles.where(DatasetTile.label == label)
     if model_version_id is not None:
-        query = query.join(Embedding, Embedding.tile_id == Tile.tile_id).where(
+        tiles = tiles.join(Embedding, Embedding.tile_id == DatasetTile.tile_id).where(
             Embedding.model_version_id == model_version_id
         )
-    if label is not None:
-        query = query.where(DatasetTile.label == label)
-    return [(tile_id, tile_label) for tile_id, tile_label in session.execute(query)]
+    some = session.execute(tiles.order_by(DatasetTile.tile_id).limit(_FEW + 1)).all()
+    drawn = random.Random(seed)  # noqa: S311 - which tiles to look at is no secret
+    if len(some) <= _FEW:
+        return [(row.tile_id, row.label) for row in drawn.sample(some, min(n, len(some)))]
+    ends = select(func.min(DatasetTile.tile_id), func.max(DatasetTile.tile_id))
+    low, high = session.execute(ends.where(DatasetTile.dataset_id == dataset_id)).one()
+    keys = [(drawn.randint(low, high),) for _ in range(2 * n)]
+    pivots = values(column("key", BigInteger), name="pivots").data(keys)
+    after = tiles.where(DatasetTile.tile_id >= pivots.c.key).order_by(DatasetTile.tile_id)
+    found = after.limit(1).lateral("found")
+    rows = session.execute(
+        select(found.c.tile_id, found.c.label).select_from(pivots.join(found, true()))
+    )
+    return list(dict.fromkeys((row.tile_id, row.label) for row in rows))[:n]
 
 
 def tile_facts(session: Session, tile_id: int) -> TileFacts | None:
@@ -226,86 +221,3 @@ def _facts() -> Select[*tuple[Any, ...]]:
         .outerjoin(Patient, Patient.patient_id == Tile.patient_id)
         .order_by(Dataset.read_at.desc(), Dataset.dataset_id.desc())
     )
-
-
-def slides_in(session: Session, dataset_id: int, *, limit: int = 1_000) -> list[SlideEntry]:
-    """The slides of a data set, by name."""
-    rows = session.execute(
-        select(
-            Slide.slide_id,
-            Slide.name,
-            Slide.patient_id,
-            Slide.width_px,
-            Slide.height_px,
-            Slide.mpp,
-            func.count(),
-        )
-        .join(Tile, Tile.slide_id == Slide.slide_id)
-        .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
-        .where(DatasetTile.dataset_id == dataset_id)
-        .group_by(Slide.slide_id)
-        .order_by(Slide.name)
-        .limit(limit)
-    )
-    return [SlideEntry(*row) for row in rows]
-
-
-def slide_file(session: Session, slide_id: int) -> tuple[Slide, Path] | None:
-    """A slide and its file where it was last seen; None if the store has no such slide."""
-    row = session.execute(
-        select(Slide, Dataset.root, DatasetTile.path)
-        .join(Tile, Tile.slide_id == Slide.slide_id)
-        .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
-        .join(Dataset, Dataset.dataset_id == DatasetTile.dataset_id)
-        .where(Slide.slide_id == slide_id)
-        .order_by(Dataset.read_at.desc())
-        .limit(1)
-    ).first()
-    return None if row is None else (row[0], Path(row.root, row.path))
-
-
-def classes_on(session: Session, slide_id: int) -> list[tuple[int, str, float]]:
-    """Classes that a slide's tiles were asked for: (model_version_id, label, mean probability)."""
-    rows = session.execute(
-        select(TileClass.model_version_id, TileClass.label, func.avg(TileClass.probability))
-        .join(Tile, Tile.tile_id == TileClass.tile_id)
-        .where(Tile.slide_id == slide_id)
-        .group_by(TileClass.model_version_id, TileClass.label)
-        .order_by(TileClass.model_version_id, TileClass.label)
-    )
-    return [(version_id, label, mean) for version_id, label, mean in rows]
-
-
-def heat_tiles(
-    session: Session, slide_id: int, model_version_id: int, label: str
-) -> list[HeatTile]:
-    """How probable a class is at each of a slide's tiles, by one classifier."""
-    rows = session.execute(
-        select(
-            Tile.tile_id,
-            Tile.x_px,
-            Tile.y_px,
-            Tile.width_px,
-            Tile.mpp,
-            Slide.mpp.label("slide_mpp"),
-            TileClass.probability,
-        )
-        .join(Slide, Slide.slide_id == Tile.slide_id)
-        .join(TileClass, TileClass.tile_id == Tile.tile_id)
-        .where(
-            Tile.slide_id == slide_id,
-            TileClass.model_version_id == model_version_id,
-            TileClass.label == label,
-        )
-        .order_by(Tile.y_px, Tile.x_px)
-    )
-    return [
-        HeatTile(
-            row.tile_id,
-            row.x_px,
-            row.y_px,
-            row.width_px * row.mpp / row.slide_mpp,
-            row.probability,
-        )
-        for row in rows
-    ]

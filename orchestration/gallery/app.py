@@ -29,6 +29,7 @@ def build_app(home: Home) -> FastAPI:
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.state.home = home
     app.state.encoders = Encoders(home)
+    app.state.data_sets = {}
     app.state.pages = Jinja2Templates(directory=HERE / "templates")
     for path, show in PAGES.items():
         app.get(path)(show)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from featurestore import browse
+from featurestore import browse, browse_slides
 from featurestore.errors import UnreadableImageError
 from featurestore.tables import Slide
 from featurestore.tile_maps import map_frame
@@ -53,7 +53,8 @@ Store = Annotated[Session, Depends(store)]
 
 def index(request: Request, session: Store) -> HTMLResponse:
     """Every data set of the store."""
-    return page(request, "index.html", data_sets=browse.data_sets(session))
+    entries = [_entry(request, session, key) for key in browse.data_set_ids(session)]
+    return page(request, "index.html", data_sets=entries)
 
 
 def data_set(
@@ -65,7 +66,7 @@ def data_set(
     seed: Annotated[int, Query(ge=0, le=2**31)] = 0,
 ) -> HTMLResponse:
     """Some tiles of a data set, to begin with."""
-    entry, versions = _data_set(session, dataset_id)
+    entry, versions = _data_set(request, session, dataset_id)
     chosen = _chosen(versions, encoder)
     tiles = browse.sample_tiles(
         session, dataset_id, chosen, label=label or None, n=N_SHOWN, seed=seed
@@ -90,9 +91,10 @@ def tile(
         neighbours(session, version, asked, tile_id=tile_id, dataset=dataset)
         for version in asked.versions(versions)
     ]
+    labels = _entry(request, session, facts.dataset_id).labels
     return page(
         request, "tile.html", tile=facts, picture=f"/tiles/{tile_id}.jpg", asked=asked,
-        versions=versions, columns=columns, labels=_labels(session, facts.dataset_id),
+        versions=versions, columns=columns, labels=labels,
     )  # fmt: skip
 
 
@@ -147,7 +149,7 @@ def map_page(
     colour: Annotated[str, Query(pattern="^(label|patient_id|site|)$")] = "",
 ) -> HTMLResponse:
     """A data set laid out by the likeness of its tiles."""
-    entry, versions = _data_set(session, dataset_id)
+    entry, versions = _data_set(request, session, dataset_id)
     chosen = _chosen(versions, encoder)
     if chosen is None:
         raise HTTPException(404, "no encoder has embedded these tiles yet: `ffpe run` does it")
@@ -165,8 +167,10 @@ def map_points(session: Store, dataset_id: int, encoder: RowId) -> JSONResponse:
 
 def slides(request: Request, session: Store, dataset_id: int) -> HTMLResponse:
     """The slides of a data set."""
-    entry, _ = _data_set(session, dataset_id)
-    return page(request, "slides.html", entry=entry, slides=browse.slides_in(session, dataset_id))
+    entry, _ = _data_set(request, session, dataset_id)
+    return page(
+        request, "slides.html", entry=entry, slides=browse_slides.slides_in(session, dataset_id)
+    )
 
 
 def slide(
@@ -178,12 +182,12 @@ def slide(
 ) -> HTMLResponse:
     """A slide, and how probable a class is at each of its tiles."""
     found, _ = _slide(session, slide_id)
-    classes = browse.classes_on(session, slide_id)
+    classes = browse_slides.classes_on(session, slide_id)
     wanted = next(
         (row for row in classes if encoder in (None, row[0]) and row[1] == label),
         max(classes, key=lambda row: row[2], default=None),
     )
-    heat = browse.heat_tiles(session, slide_id, *wanted[:2]) if wanted else []
+    heat = browse_slides.heat_tiles(session, slide_id, *wanted[:2]) if wanted else []
     return page(
         request, "slide.html", slide=found, classes=classes, wanted=wanted, heat=heat,
         names={version.model_version_id: version.names for version in
@@ -215,12 +219,21 @@ PAGES: dict[str, Callable[..., Response]] = {
 }
 
 
+def _entry(request: Request, session: Session, dataset_id: int) -> browse.DataSetEntry:
+    # Counting classes and slides reads a data set whole; it never changes, so once is enough.
+    known: dict[int, browse.DataSetEntry] = request.app.state.data_sets
+    if dataset_id not in known:
+        found = browse.data_set(session, dataset_id) if 0 < dataset_id <= MAX_ID else None
+        if found is None:
+            raise HTTPException(404, f"the store holds no data set {dataset_id}")
+        known[dataset_id] = found
+    return known[dataset_id]
+
+
 def _data_set(
-    session: Session, dataset_id: int
+    request: Request, session: Session, dataset_id: int
 ) -> tuple[browse.DataSetEntry, list[browse.NamedVersion]]:
-    entry = next((e for e in browse.data_sets(session) if e.dataset_id == dataset_id), None)
-    if entry is None:
-        raise HTTPException(404, f"the store holds no data set {dataset_id}")
+    entry = _entry(request, session, dataset_id)
     return entry, browse.named_versions(session, dataset_id)
 
 
@@ -239,14 +252,10 @@ def _tile(session: Session, tile_id: int) -> browse.TileFacts:
 
 
 def _slide(session: Session, slide_id: int) -> tuple[Slide, Path]:
-    found = browse.slide_file(session, slide_id) if 0 < slide_id <= MAX_ID else None
+    found = browse_slides.slide_file(session, slide_id) if 0 < slide_id <= MAX_ID else None
     if found is None:
         raise HTTPException(404, f"the store holds no slide {slide_id}")
     return found
-
-
-def _labels(session: Session, dataset_id: int) -> tuple[str, ...]:
-    return _data_set(session, dataset_id)[0].labels
 
 
 def _plain(column: pd.Series[Any]) -> list[Any]:
