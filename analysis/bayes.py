@@ -106,7 +106,7 @@ def correlated_posterior(
     # The interval is the mean and as many scales to either side as the quantile says.
     half_width = (found.ci_high - found.ci_low) / 2
     scale = half_width / float(student.ppf((1 + credibility) / 2, df))
-    if scale == 0:
+    if scale == 0:  # all splits agree: all probability is at one point
         below, above = float(found.difference < -rope), float(found.difference > rope)
     else:
         below = float(student.cdf((-rope - found.difference) / scale, df))
@@ -117,7 +117,8 @@ def correlated_posterior(
         high=found.ci_high,
         rope=float(rope),
         p_a_better=below,
-        p_equivalent=max(0.0, 1 - below - above),
+        # Rounding must not give a point of no width some probability.
+        p_equivalent=0.0 if rope == 0 and scale > 0 else max(0.0, 1 - below - above),
         p_b_better=above,
         n_splits=found.n_splits,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,8 +103,7 @@ def critical_difference(scores: pd.DataFrame, *, alpha: float = 0.05) -> Critica
     spare = n * (k - 1) - chi2
     f = (n - 1) * chi2 / spare if spare > 0 else math.inf
     p_f = float(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
-    q = float(stats.studentized_range.ppf(1 - alpha, k, np.inf)) / math.sqrt(2)
-    width = q * math.sqrt(k * (k + 1) / (6 * n))
+    width = _nemenyi_quantile(k, alpha) * math.sqrt(k * (k + 1) / (6 * n))
     order = np.argsort(average, kind="stable")
     names = [str(scores.columns[i]) for i in order]
     return CriticalDifference(
@@ -118,6 +118,14 @@ def critical_difference(scores: pd.DataFrame, *, alpha: float = 0.05) -> Critica
         n_targets=n,
         alpha=alpha,
     )
+
+
+@cache
+def _nemenyi_quantile(k: int, alpha: float) -> float:
+    """Quantile of the studentised range over √2; scipy integrates it anew each time."""
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(1 - alpha, k, np.inf)) / math.sqrt(2)
 
 
 def _groups(

@@ -7,6 +7,7 @@ points higher on average, the same share is the power::
 
     python benchmarks/calibration.py --out calibration.csv --cohorts 2000
     python benchmarks/calibration.py --out calibration.csv --cohorts 500 --points 1 2 5
+    python benchmarks/calibration.py --out jackknife.csv --cohorts 2000 --jackknife
     python benchmarks/calibration.py --out calibration.csv --summary
     python benchmarks/calibration.py --check 5
 
@@ -24,17 +25,19 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy loads it
 import argparse
 import csv
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from null_cohorts import draw, out_of_fold
+from null_cohorts import draw, out_of_fold, residual_maker, roles
 from scipy import stats
 
 from analysis.bootstrap import bootstrap_difference
 from analysis.compare import compare_scores
 from analysis.delong import delong_test
 from analysis.expression import ExpressionSettings, evaluate_expression, split_scores
+from analysis.jackknife import jackknife_difference
 from analysis.patients import PatientCohort
 from analysis.splits import unstratified_folds
 
@@ -44,11 +47,17 @@ TARGETS = (
     ("mutation", "auroc"),
     ("tissue", "accuracy"),
 )
-TESTS = ("naive", "repeat_means", "corrected", "bootstrap", "delong")
+TESTS = ("naive", "repeat_means", "corrected", "bootstrap", "delong", "jackknife")
 COLUMNS = (
     "points", "seed", "n_repeats", "target", "metric", "mean_a", "difference", "se_naive",
     "se_corrected", "se_bootstrap", *(f"p_{name}" for name in TESTS),
 )  # fmt: skip
+JACKKNIFE_COLUMNS = (
+    "points", "seed", "n_repeats", "target", "metric", "mean_a", "difference",
+    "variance_tested", "variance_used", "p_jackknife",
+)  # fmt: skip
+SMOOTH = TARGETS[:3]  # the jackknife is not for accuracy
+N_JACKKNIFE_REPEATS = 10
 NOISE = 1.0
 NOISE_OF_B = {0: 1.0, 1: 0.95, 2: 0.9, 5: 0.75}
 """Noise of encoder B by points of Pearson's r that it is better; measured, and shown again by
@@ -66,6 +75,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--from-seed", type=int, default=0, help="to share work among processes")
+    parser.add_argument("--jackknife", action="store_true", help="this test, in a file of its own")
     parser.add_argument("--summary", action="store_true", help="only print what the file holds")
     parser.add_argument("--check", type=int, metavar="N", help="N cohorts by analysis.expression")
     arguments = parser.parse_args()
@@ -79,10 +89,13 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Append a row a cohort and target to the file, without those that it holds."""
+    columns, n_rows, of_cohort = COLUMNS, len(TARGETS), cohort_rows
+    if arguments.jackknife:
+        columns, n_rows, of_cohort = JACKKNIFE_COLUMNS, len(SMOOTH), jackknife_rows
     done: set[tuple[int, int]] = set()
     if arguments.out.exists():
         held = pd.read_csv(arguments.out)
-        complete = held.groupby(["points", "seed"]).size() == len(TARGETS)
+        complete = held.groupby(["points", "seed"]).size() == n_rows
         done = set(complete[complete].index)
     missing = [
         (points, seed)
@@ -92,35 +105,71 @@ def run(arguments: argparse.Namespace) -> None:
     ]
     started = time.monotonic()
     with arguments.out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns)
         if file.tell() == 0:
             writer.writeheader()
         for n_done, (points, seed) in enumerate(missing, 1):
-            rows = cohort_rows(points, seed, arguments)
-            writer.writerows(rows)
+            writer.writerows(of_cohort(points, seed, arguments))
             file.flush()
             if n_done % 50 == 0 or n_done == len(missing):
                 seconds = (time.monotonic() - started) / n_done
                 print(f"{n_done} of {len(missing)} cohorts, {seconds:.2f} s each", flush=True)
 
 
-def cohort_rows(points: int, seed: int, arguments: argparse.Namespace) -> list[dict[str, object]]:
-    """Draw one cohort, cross-validate both encoders and apply every test."""
+def drawn(points: int, seed: int, arguments: argparse.Namespace) -> tuple[np.ndarray, ...]:
+    """The cohort of a seed: targets, folds, and the residual maker of both encoders."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(points,)))
     noises = (NOISE, NOISE_OF_B[points])
     cohort = draw(rng, n=arguments.patients, d=arguments.features, noises=noises)
     folds = unstratified_folds(
         arguments.patients, n_folds=5, n_repeats=arguments.repeats, seed=seed
     )
-    a, b = (out_of_fold(x, cohort.targets, folds) for x in cohort.features)
+    return cohort.targets, folds, *(residual_maker(x) for x in cohort.features)
+
+
+def cohort_rows(points: int, seed: int, arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """Cross-validate both encoders of one cohort and apply every test but the jackknife."""
+    targets, folds, *makers = drawn(points, seed, arguments)
+    a, b = (out_of_fold(left, targets, folds) for left in makers)
     rows = []
     for i, (target, metric) in enumerate(TARGETS):
         pair = (a[:, :, i], b[:, :, i])
         if metric == "accuracy":
             pair = tuple((x > 0.5).astype(np.float64) for x in pair)
-        found = judge(cohort.targets[:, i], folds, *pair, metric=metric, seed=seed)
+        found = judge(targets[:, i], folds, *pair, metric=metric, seed=seed)
         about = {"points": points, "seed": seed, "n_repeats": arguments.repeats}
         rows.append({**about, "target": target, "metric": metric, **found})
+    return rows
+
+
+def jackknife_rows(
+    points: int, seed: int, arguments: argparse.Namespace
+) -> list[dict[str, object]]:
+    """The jackknife's test: variance from ten repeats, difference from all of them."""
+    targets, folds, *makers = drawn(points, seed, arguments)
+    targets = targets[:, : len(SMOOTH)]
+    predictions = [out_of_fold(left, targets, folds) for left in makers]
+    metrics = tuple(metric for _, metric in SMOOTH)
+    both = [roles(left, targets, metrics, folds[:N_JACKKNIFE_REPEATS]) for left in makers]
+    rows = []
+    for i, (target, metric) in enumerate(SMOOTH):
+        means = [scores(metric, targets[:, i], folds, x[:, :, i]).mean() for x in predictions]
+        a, b = (replace(of[i], score=float(mean)) for of, mean in zip(both, means, strict=True))
+        found = jackknife_difference(a, b)
+        rows.append(
+            {
+                "points": points,
+                "seed": seed,
+                "n_repeats": arguments.repeats,
+                "target": target,
+                "metric": metric,
+                "mean_a": found.mean_a,
+                "difference": found.difference,
+                "variance_tested": found.variance_tested,
+                "variance_used": found.variance_used,
+                "p_jackknife": found.p,
+            }
+        )
     return rows
 
 
@@ -177,10 +226,11 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             "mean_a": round(these["mean_a"].mean(), 3),
             "difference": round(these["difference"].mean(), 4),
             "sd": round(these["difference"].std(), 4),
-            "se_corrected": round(np.sqrt(these["se_corrected"].pow(2).mean()), 4),
         }
+        if "se_corrected" in these:
+            line["se_corrected"] = round(np.sqrt(these["se_corrected"].pow(2).mean()), 4)
         for test in TESTS:
-            p = these[f"p_{test}"].dropna()
+            p = these[f"p_{test}"].dropna() if f"p_{test}" in these else []
             line[test] = share(int((p < 0.05).sum()), len(p)) if len(p) else ""
         lines.append(line)
     return pd.DataFrame(lines)
@@ -208,7 +258,7 @@ def check(n_cohorts: int, n: int, d: int) -> None:
             ExpressionSettings(n_repeats=2, seed=seed),
         )
         for x in cohort.features:
-            predicted = out_of_fold(x, cohort.targets[:, :1], folds)[:, :, 0]
+            predicted = out_of_fold(residual_maker(x), cohort.targets[:, :1], folds)[:, :, 0]
             quick += scores("pearson_r", cohort.targets[:, 0], folds, predicted).tolist()
         is_r = of_study.scores["metric"] == "pearson_r"
         study += of_study.scores.loc[is_r, "value"].tolist()

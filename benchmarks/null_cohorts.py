@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.jackknife import Roles, RoleSums
+
 N_TRAITS = 20
 PENALTY = 1.0
 SHARE_MUTATED = 0.3
@@ -76,18 +78,44 @@ def _encode(traits: np.ndarray, noise: float, d: int, rng: np.random.Generator) 
     return features + rng.standard_normal((n, d), dtype=np.float32)
 
 
-def out_of_fold(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Predictions of every target in every repeat: (n_repeats, n, n_targets)."""
+def residual_maker(features: np.ndarray) -> np.ndarray:
+    """I - H of the fit to all patients, with an unpenalised intercept: (n, n)."""
     n, d = features.shape
     z = (features - features.mean(axis=0)) / features.std(axis=0)
     squares, axes = np.linalg.eigh((z @ z.T).astype(np.float64) / d)
-    # I - H of the fit to all patients, with an unpenalised intercept.
-    left = (axes * (PENALTY / (np.maximum(squares, 0) + PENALTY))) @ axes.T - 1 / n
+    return (axes * (PENALTY / (np.maximum(squares, 0) + PENALTY))) @ axes.T - 1 / n
+
+
+def out_of_fold(left: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Predictions of every target in every repeat: (n_repeats, n, n_targets)."""
     residuals = left @ targets
-    predicted = np.empty((len(folds), n, targets.shape[1]))
+    predicted = np.empty((len(folds), *targets.shape))
     for repeat, fold_of in enumerate(folds):
         for fold in range(int(fold_of.max()) + 1):
             test = np.flatnonzero(fold_of == fold)
             errors = np.linalg.solve(left[np.ix_(test, test)], residuals[test])
             predicted[repeat, test] = targets[test] - errors
     return predicted
+
+
+def roles(
+    left: np.ndarray, targets: np.ndarray, metrics: tuple[str, ...], folds: np.ndarray
+) -> list[Roles]:
+    """What every score is without each patient, tested or used at all; a list by target."""
+    residuals = left @ targets
+    sums = [RoleSums(len(left), metric) for metric in metrics]
+    for fold_of in folds:
+        for fold in range(int(fold_of.max()) + 1):
+            is_test = fold_of == fold
+            test, train = np.flatnonzero(is_test), np.flatnonzero(~is_test)
+            between = left[np.ix_(test, train)]
+            inverse = np.linalg.inv(left[np.ix_(test, test)])
+            errors = inverse @ residuals[test]
+            reach = inverse @ between
+            # Left out with its test fold, a training patient's own error is theirs as well.
+            own = residuals[train] - between.T @ errors
+            spared = left[train, train] - np.einsum("ij,ij->j", reach, between)
+            for i, of_target in enumerate(sums):
+                y = targets[test, i]
+                of_target.add(is_test, y, y - errors[:, i], reach * (own[:, i] / spared))
+    return [of_target.roles() for of_target in sums]
