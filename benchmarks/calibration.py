@@ -84,7 +84,9 @@ def main() -> None:
         return
     if not arguments.summary:
         run(arguments)
-    print(summary(pd.read_csv(arguments.out)).to_string(index=False))
+    rows = pd.read_csv(arguments.out)
+    print(summary(rows).to_string(index=False))
+    print(f"\nif every difference were larger by so much:\n{shifted(rows).to_string(index=False)}")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -232,6 +234,29 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         for test in TESTS:
             p = these[f"p_{test}"].dropna() if f"p_{test}" in these else []
             line[test] = share(int((p < 0.05).sum()), len(p)) if len(p) else ""
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def shifted(rows: pd.DataFrame) -> pd.DataFrame:
+    """Share of equal encoders that would be told apart if B were better by so much.
+
+    A first look at power that costs nothing: the null cohorts' differences, moved, against
+    their own standard errors. ``--points`` draws encoders that do differ.
+    """
+    lines = []
+    for (target, metric), these in rows[rows["points"] == 0].groupby(
+        ["target", "metric"], sort=False
+    ):
+        if "se_corrected" in these:
+            test, error, df = "corrected", these["se_corrected"], 5 * these["n_repeats"] - 1
+        else:
+            variance = (2 * these["variance_tested"] + these["variance_used"]) / 3
+            test, error, df = "jackknife", np.sqrt(variance), np.inf
+        line: dict[str, object] = {"target": target, "metric": metric, "test": test}
+        for gain in (0.01, 0.02, 0.05, 0.1):
+            found = (these["difference"] + gain).abs() > stats.t.ppf(0.975, df) * error
+            line[f"+{gain}"] = share(int(found.sum()), len(these))
         lines.append(line)
     return pd.DataFrame(lines)
 
