@@ -33,14 +33,15 @@ def test_features_that_tell_more_than_age_are_seen():
     assert found.gain == pytest.approx(found.both - found.clinical)
 
 
+@pytest.mark.slow
 def test_features_that_show_age_only_add_nothing():
     p = [
         added_value(
             *cohort(seed, of_tissue=0.0, n=60), metric="pearson_r", seed=seed, n_permutations=19
         ).p
-        for seed in range(40)
+        for seed in range(20)
     ]
-    assert np.mean(np.array(p) <= 0.05) <= 0.15
+    assert np.mean(np.array(p) <= 0.05) <= 0.2
     assert 0.3 <= np.mean(p) <= 0.7
 
 
