@@ -7,23 +7,21 @@ j enter that of i, so the scores of two patients vary together and neither test 
 of its roles, which for ridge regression follows from the fit with it.
 
 A score D of n patients is, up to a constant, a sum over patients plus a sum over pairs of
-them (Hoeffding's decomposition): Var D = L + Q. Leaving patients out of testing alone, the
-jackknife expects L + Q/2, half of every pair; leaving them out of testing and training, it
-expects L + 2 Q (Efron & Stein 1981). Two thirds of the first and a third of the second expect
-L + Q.
+them (Hoeffding's decomposition), and Var D = L + Q, the variances of the two sums. A pair
+works through one of the two being tested and the other trained on, and either way round. The
+jackknife over who is tested counts every pair one way only and expects L + Q/2; Q itself is
+the sum of the pairs' squared effects (Efron & Stein 1981), and half of it is added.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.expression import split_scores
-from analysis.ridge import PENALTIES, predict, split_axes
 from featurestore.errors import CohortError
 
 MIN_PATIENTS = 50
@@ -37,13 +35,15 @@ class Roles:
     ----------
     score : float
         Over all patients.
-    not_tested, not_used : ndarray of shape (n,)
-        Without the patient among those tested, and without it altogether.
+    not_tested : ndarray of shape (n,)
+        Without the patient among those tested.
+    pairs : ndarray of shape (n, n)
+        By how much the score changes through test patient i if patient j is not trained on.
     """
 
     score: float
     not_tested: NDArray[np.float64]
-    not_used: NDArray[np.float64]
+    pairs: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class JackknifeDifference:
     ci_low, ci_high : float
         Normal interval of the difference.
     standard_error : float
-        Square root of ``(2 tested + used) / 3``.
-    variance_tested, variance_used : float
-        Jackknife variance from leaving out of testing, and of everything. Where nothing is
-        left to learn they agree; where nothing is predictable the second is four times the
-        first.
+        Square root of ``variance_tested + variance_pairs / 2``.
+    variance_tested, variance_pairs : float
+        Jackknife variance over who is tested, and the variance Q of pairs, of which it has
+        half. Where nothing is left to learn the second is small; where nothing is
+        predictable it is twice the first.
     z, p : float
         Two-sided.
     n_patients : int
@@ -74,7 +74,7 @@ class JackknifeDifference:
     ci_high: float
     standard_error: float
     variance_tested: float
-    variance_used: float
+    variance_pairs: float
     z: float
     p: float
     n_patients: int
@@ -84,9 +84,9 @@ def jackknife_difference(a: Roles, b: Roles, *, confidence: float = 0.95) -> Jac
     """Compare two encoders whose patients were left out in both roles, on the same splits.
 
     Assumptions: patients are independent; a score depends on patients one by one and in
-    pairs, and what a single patient adds it adds as a test patient (what one more patient
-    teaches on average is small beside it); the score is smooth in the predictions, as
-    Pearson's r and the AUROC are and accuracy is not.
+    pairs, little on three together; what a single patient adds it adds as a test patient (what
+    one more patient teaches on average is small beside it); the score is smooth in the
+    predictions, as Pearson's r and the AUROC are and accuracy is not.
 
     Parameters
     ----------
@@ -122,11 +122,8 @@ def jackknife_difference(a: Roles, b: Roles, *, confidence: float = 0.95) -> Jac
     if not 0 < confidence < 1:
         raise CohortError(f"confidence must be between 0 and 1, got {confidence}")
     difference = b.score - a.score
-    tested, used = (
-        _variance(of_b - of_a)
-        for of_a, of_b in ((a.not_tested, b.not_tested), (a.not_used, b.not_used))
-    )
-    standard_error = math.sqrt((2 * tested + used) / 3)
+    tested, of_pairs = _variance(b.not_tested - a.not_tested), _pair_variance(b.pairs - a.pairs)
+    standard_error = math.sqrt(tested + of_pairs / 2)
     if standard_error < 1e-12:
         z = 0.0 if abs(difference) < 1e-12 else math.copysign(math.inf, difference)
     else:
@@ -140,75 +137,11 @@ def jackknife_difference(a: Roles, b: Roles, *, confidence: float = 0.95) -> Jac
         ci_high=difference + half_width,
         standard_error=standard_error,
         variance_tested=tested,
-        variance_used=used,
+        variance_pairs=of_pairs,
         z=z,
         p=float(2 * norm.sf(abs(z))),
         n_patients=n,
     )
-
-
-def ridge_roles(
-    features: NDArray[np.floating],
-    values: NDArray[np.floating],
-    folds: NDArray[np.integer],
-    *,
-    penalties: Sequence[float] = PENALTIES,
-    n_components: int | None = None,
-) -> list[Roles]:
-    """Leave every patient out of ridge regressions and of their test folds.
-
-    The scaling of features and the penalty of a split stay as chosen with the patient; given
-    them, leaving out is exact: without training patient i, the prediction of a test patient
-    changes by ``-h · residual_i / (1 − leverage_i)``, h the weight of i's value in it.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-        Of one encoder.
-    values : ndarray of shape (n, n_targets)
-        Expression; finite.
-    folds : ndarray of shape (n_repeats, n)
-        Test fold of every patient. Ten repeats are enough for the variance.
-    penalties, n_components
-        As in :class:`analysis.expression.ExpressionSettings`.
-
-    Returns
-    -------
-    list of Roles
-        One a target; the score is Pearson's r.
-
-    Raises
-    ------
-    CohortError
-        The rows do not agree, a value is missing, or there is one repeat only.
-    """
-    n = len(values)
-    if values.ndim != 2 or folds.shape[1:] != (n,) or len(features) != n:
-        raise CohortError(
-            f"got {len(features)} rows of features and folds of shape {folds.shape} for values of "
-            f"shape {values.shape}; give one row a patient"
-        )
-    if len(folds) < 2:
-        raise CohortError(f"got {len(folds)} repeat(s), expected at least 2; repeat the folds")
-    if not np.isfinite(values).all() or (folds < 0).any():
-        raise CohortError("a value is missing; leave the patient out of values and folds")
-    sums = [RoleSums(n) for _ in range(values.shape[1])]
-    for fold_of in folds:
-        for fold in np.unique(fold_of):
-            test = fold_of == fold
-            axes = split_axes(features[~test], features[test], n_components=n_components)
-            predicted, chosen = predict(axes, values[~test], penalties=penalties)
-            squares = np.square(axes.lengths)
-            for gene, of_gene in enumerate(sums):
-                kept = squares / (squares + chosen[gene] * axes.mean_square)
-                y = values[~test, gene]
-                smoothed = axes.train * kept
-                residuals = y - y.mean() - smoothed @ (axes.train.T @ y)
-                leverage = 1 / len(y) + np.einsum("ik,ik->i", smoothed, axes.train)
-                weights = 1 / len(y) + (axes.test * (kept / axes.lengths)) @ axes.train.T
-                changes = -weights * (residuals / (1 - leverage))
-                of_gene.add(test, values[test, gene], predicted[:, gene], changes)
-    return [of_gene.roles() for of_gene in sums]
 
 
 class RoleSums:
@@ -224,8 +157,10 @@ class RoleSums:
 
     def __init__(self, n: int, metric: str = "pearson_r") -> None:
         self._score, self._n_splits = 0.0, 0
-        self._not_tested, self._not_used = np.zeros(n), np.zeros(n)
-        self._of = _correlations if metric == "pearson_r" else _areas
+        self._not_tested, self._pairs = np.zeros(n), np.zeros((n, n))
+        is_r = metric == "pearson_r"
+        self._of = _correlations if is_r else _areas
+        self._pairs_of = _correlation_pairs if is_r else _area_pairs
 
     def add(
         self,
@@ -253,10 +188,9 @@ class RoleSums:
             return  # as in a study, a split that does not define the score is left out
         self._score += score
         self._n_splits += 1
+        self._pairs[np.ix_(test, ~test)] += self._pairs_of(observed, predicted, changes)
         self._not_tested[test] += without
         self._not_tested[~test] += score
-        self._not_used[test] += without
-        self._not_used[~test] += self._of(observed, predicted[:, None] + changes)
 
     def roles(self) -> Roles:
         """The means over the splits that were added."""
@@ -265,7 +199,7 @@ class RoleSums:
         return Roles(
             score=self._score / self._n_splits,
             not_tested=self._not_tested / self._n_splits,
-            not_used=self._not_used / self._n_splits,
+            pairs=self._pairs / self._n_splits,
         )
 
 
@@ -276,6 +210,35 @@ def _correlations(
         observed if observed.ndim == 2 else np.broadcast_to(observed[:, None], predicted.shape)
     )
     return np.asarray(split_scores(columns, predicted)[0], dtype=np.float64)
+
+
+def _correlation_pairs(
+    observed: NDArray[np.float64], predicted: NDArray[np.float64], changes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Change of r through each test patient's prediction, to first order."""
+    y, p = observed - observed.mean(), predicted - predicted.mean()
+    size = math.sqrt(p @ p)
+    if size == 0:
+        return np.zeros_like(changes)
+    y, p = y / math.sqrt(y @ y), p / size
+    slope = (y - (y @ p) * p) / size
+    return np.asarray(slope[:, None] * changes, dtype=np.float64)
+
+
+def _area_pairs(
+    observed: NDArray[np.float64], predicted: NDArray[np.float64], changes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Change of the AUROC through each test patient's prediction, the others as they are."""
+    pairs, n_1 = np.zeros_like(changes), int(observed.sum())
+    for is_mutated, sign in ((observed == 1, 1), (observed == 0, -1)):
+        others = np.sort(predicted[~is_mutated])
+        own = predicted[is_mutated, None]
+        before, after = (
+            (np.searchsorted(others, x, "left") + np.searchsorted(others, x, "right")) / 2
+            for x in (own, own + changes[is_mutated])
+        )
+        pairs[is_mutated] = sign * (after - before) / (n_1 * (len(observed) - n_1))
+    return pairs
 
 
 def _areas(observed: NDArray[np.float64], predicted: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -295,3 +258,12 @@ def _variance(without: NDArray[np.float64]) -> float:
     """The jackknife estimate from the score without each patient."""
     n = len(without)
     return float((n - 1) / n * np.square(without - without.mean()).sum())
+
+
+def _pair_variance(pairs: NDArray[np.float64]) -> float:
+    """Q: what of the pairs' effects is neither the one's nor the other's alone, squared."""
+    alone = pairs.mean(axis=1, keepdims=True) + pairs.mean(axis=0) - pairs.mean()
+    both = pairs - alone
+    both = both + both.T
+    np.fill_diagonal(both, 0.0)
+    return float(np.square(both).sum() / 2)

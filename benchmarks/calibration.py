@@ -54,7 +54,7 @@ COLUMNS = (
 )  # fmt: skip
 JACKKNIFE_COLUMNS = (
     "points", "seed", "n_repeats", "target", "metric", "mean_a", "difference",
-    "variance_tested", "variance_used", "p_jackknife",
+    "variance_tested", "variance_pairs", "p_jackknife",
 )  # fmt: skip
 SMOOTH = TARGETS[:3]  # the jackknife is not for accuracy
 N_JACKKNIFE_REPEATS = 10
@@ -167,8 +167,8 @@ def jackknife_rows(
                 "metric": metric,
                 "mean_a": found.mean_a,
                 "difference": found.difference,
+                "variance_pairs": found.variance_pairs,
                 "variance_tested": found.variance_tested,
-                "variance_used": found.variance_used,
                 "p_jackknife": found.p,
             }
         )
@@ -251,7 +251,7 @@ def shifted(rows: pd.DataFrame) -> pd.DataFrame:
         if "se_corrected" in these:
             test, error, df = "corrected", these["se_corrected"], 5 * these["n_repeats"] - 1
         else:
-            variance = (2 * these["variance_tested"] + these["variance_used"]) / 3
+            variance = these["variance_tested"] + these["variance_pairs"] / 2
             test, error, df = "jackknife", np.sqrt(variance), np.inf
         line: dict[str, object] = {"target": target, "metric": metric, "test": test}
         for gain in (0.01, 0.02, 0.05, 0.1):
