@@ -50,7 +50,7 @@ TARGETS = (
 TESTS = ("naive", "repeat_means", "corrected", "bootstrap", "delong", "jackknife")
 COLUMNS = (
     "points", "seed", "n_repeats", "target", "metric", "mean_a", "difference", "se_naive",
-    "se_corrected", "se_bootstrap", *(f"p_{name}" for name in TESTS),
+    "se_corrected", "se_bootstrap", *(f"p_{name}" for name in TESTS[:-1]),
 )  # fmt: skip
 JACKKNIFE_COLUMNS = (
     "points", "seed", "n_repeats", "target", "metric", "mean_a", "difference",
@@ -84,9 +84,11 @@ def main() -> None:
         return
     if not arguments.summary:
         run(arguments)
-    rows = pd.read_csv(arguments.out)
+    rows = read(arguments.out)
     print(summary(rows).to_string(index=False))
-    print(f"\nif every difference were larger by so much:\n{shifted(rows).to_string(index=False)}")
+    if (rows["points"] == 0).any():
+        print("\nif every difference were larger by so much:")
+        print(shifted(rows).to_string(index=False))
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -96,7 +98,10 @@ def run(arguments: argparse.Namespace) -> None:
         columns, n_rows, of_cohort = JACKKNIFE_COLUMNS, len(SMOOTH), jackknife_rows
     done: set[tuple[int, int]] = set()
     if arguments.out.exists():
-        held = pd.read_csv(arguments.out)
+        written = arguments.out.read_bytes()
+        # A run that was killed may have left half a line, which the next would be added to.
+        arguments.out.write_bytes(written[: written.rfind(b"\n") + 1])
+        held = read(arguments.out)
         complete = held.groupby(["points", "seed"]).size() == n_rows
         done = set(complete[complete].index)
     missing = [
@@ -116,6 +121,11 @@ def run(arguments: argparse.Namespace) -> None:
             if n_done % 50 == 0 or n_done == len(missing):
                 seconds = (time.monotonic() - started) / n_done
                 print(f"{n_done} of {len(missing)} cohorts, {seconds:.2f} s each", flush=True)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """What a file holds, every cohort and target once."""
+    return pd.read_csv(path).drop_duplicates(["points", "seed", "target"], keep="last")
 
 
 def drawn(points: int, seed: int, arguments: argparse.Namespace) -> tuple[np.ndarray, ...]:
