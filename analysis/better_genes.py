@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis.encoder_swap import count_better
 from analysis.patients import PatientCohort, PatientResult
-from analysis.predictable import Predictability, predictable_with_either, q_values
+from analysis.predictable import Predictability, predictable_with_either
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,23 +66,3 @@ def better_genes(
         if on_progress is not None:
             on_progress(n_done, len(pairs))
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def add_q_values(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Add ``q_corrected``: Benjamini-Hochberg over the targets of each metric and pair.
-
-    Parameters
-    ----------
-    comparisons : DataFrame
-        As :func:`analysis.compare.compare_encoders` gives it.
-
-    Returns
-    -------
-    DataFrame
-        A copy with one more column.
-    """
-    keys = ["task", "metric", "encoder_a", "encoder_b"]
-    q = comparisons.groupby(keys, sort=False)["p_corrected"].transform(
-        lambda p: q_values(p.to_numpy())
-    )
-    return comparisons.assign(q_corrected=q)

@@ -146,6 +146,18 @@ def compare_scores(
     )
 
 
+def in_words(found: Comparison) -> str:
+    """One line: the effect with its interval, then the corrected p, then the paper's.
+
+    The naive p is never said alone, nor without what is wrong with it.
+    """
+    return (
+        f"{found.difference:+.4f} (interval {found.ci_low:+.4f} to {found.ci_high:+.4f}); "
+        f"corrected p = {found.p_corrected:.2g}; what the paper did, a paired t-test over "
+        f"{found.n_splits} splits as if independent: p = {found.p_naive:.2g}, too small"
+    )
+
+
 def compare_encoders(
     scores: pd.DataFrame,
     *,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from analysis.cores import on_every_core
 from analysis.expression import TASK, ExpressionSettings, TargetBlock, split_scores, target_blocks
+from analysis.multiplicity import q_values
 from analysis.patients import PatientCohort, PatientResult
 from analysis.ridge import predict, split_axes
 from featurestore.errors import CohortError
@@ -282,13 +283,6 @@ def predictable_with_either(
     smaller = smaller.loc[by_encoder[encoder_a].index]
     passed = q_values(np.minimum(1, 2 * smaller.to_numpy())) <= q
     return tuple(smaller.index[passed])
-
-
-def q_values(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Benjamini-Hochberg q-values: genes with q at most 0.05 are false in about 5 %."""
-    from scipy.stats import false_discovery_control
-
-    return np.asarray(false_discovery_control(p), dtype=np.float64)
 
 
 def _check(result: PatientResult, n_permutations: int, n_repeats: int) -> None:

@@ -140,6 +140,35 @@ def predict(
     return predicted, grid[best]
 
 
+def prediction_changes(
+    axes: SplitAxes, values: NDArray[np.floating], *, penalty: float
+) -> NDArray[np.float64]:
+    """Change of every test patient's prediction without each training patient.
+
+    Exact for given axes and penalty: without training patient i, a prediction changes by
+    ``-h · residual_i / (1 − leverage_i)``, h the weight that i's value has in it.
+
+    Parameters
+    ----------
+    axes : SplitAxes
+    values : ndarray of shape (n_train,)
+        One target of the training patients; finite.
+    penalty : float
+        The one that :func:`predict` chose.
+
+    Returns
+    -------
+    ndarray of shape (n_test, n_train), float64
+    """
+    n, squares = len(values), np.square(axes.lengths)
+    kept = squares / (squares + penalty * axes.mean_square)
+    smoothed = axes.train * kept
+    residuals = values - values.mean() - smoothed @ (axes.train.T @ values)
+    leverage = 1 / n + np.einsum("ik,ik->i", smoothed, axes.train)
+    weights = 1 / n + (axes.test * (kept / axes.lengths)) @ axes.train.T
+    return np.asarray(-weights * (residuals / (1 - leverage)), dtype=np.float64)
+
+
 def _leave_one_out_errors(
     axes: NDArray[np.float64],
     along: NDArray[np.float64],

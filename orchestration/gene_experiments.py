@@ -288,8 +288,8 @@ def compare_genes(home: Home, study: Study, task: str) -> tuple[int, pd.DataFram
     StoreError
         If the scores of the study as it is now were not computed yet.
     """
-    from analysis.better_genes import add_q_values
     from analysis.compare import compare_encoders
+    from analysis.multiplicity import add_q_values
 
     with transaction(home) as session:
         key = gene_inputs(home, session, study, task).key

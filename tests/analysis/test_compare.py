@@ -11,7 +11,7 @@ from sklearn.datasets import make_moons
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from sklearn.svm import SVC
 
-from analysis.compare import compare_scores
+from analysis.compare import compare_scores, in_words
 from analysis.splits import repeated_folds
 from featurestore.errors import CohortError
 
@@ -173,3 +173,11 @@ def ridge_accuracies(features, sign, tests):
     )[..., 0]
     right = np.sign(weights @ features.T) == sign
     return (right * tests).sum(axis=1) / tests.sum(axis=1)
+
+
+def test_in_words_the_effect_comes_first_and_the_papers_test_last():
+    rng = np.random.default_rng(0)
+    a = rng.normal(0.96, 0.01, 250)
+    line = in_words(compare_scores(a, a + rng.normal(0.002, 0.01, 250), n_train=640, n_test=160))
+    assert line.index("interval") < line.index("corrected p") < line.index("what the paper did")
+    assert line.endswith("too small")

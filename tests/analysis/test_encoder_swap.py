@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.better_genes import COLUMNS, add_q_values, better_genes
+from analysis.better_genes import COLUMNS, better_genes
 from analysis.compare import compare_encoders
 from analysis.encoder_swap import _STREAM, METRIC_OF_TASK, count_better
 from analysis.expression import ExpressionSettings, evaluate_expression
@@ -193,13 +193,3 @@ def test_baselines_are_not_compared_among_each_other():
     cohort, result = evaluated("expression")
     assert better_genes(cohort, result, baselines=("a", "b"), n_swaps=100).empty
     assert len(better_genes(cohort, result, baselines=("b",), n_swaps=100)) == 1
-
-
-def test_q_values_are_taken_by_metric_and_pair():
-    table = pd.DataFrame(
-        {
-            "task": "expression", "metric": ["r", "r", "s", "s"], "encoder_a": "a",
-            "encoder_b": "b", "p_corrected": [0.01, 0.04, 0.02, 0.9],
-        }
-    )  # fmt: skip
-    assert add_q_values(table)["q_corrected"].tolist() == pytest.approx([0.02, 0.04, 0.04, 0.9])

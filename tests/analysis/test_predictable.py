@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from analysis.expression import ExpressionSettings, evaluate_expression
+from analysis.multiplicity import q_values
 from analysis.patients import PatientCohort
 from analysis.predictable import (
     Predictability,
     pooled_p,
     predictability_test,
     predictable_with_either,
-    q_values,
 )
 from featurestore.errors import CohortError
 
