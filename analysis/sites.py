@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.artefacts import balanced_accuracy, permutations_within
 from analysis.crossval import fit_predict
-from analysis.predictable import q_values
+from analysis.multiplicity import q_values
 from analysis.splits import repeated_folds
 from featurestore.errors import CohortError
 
