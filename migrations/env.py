@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from alembic import context
-from sqlalchemy.schema import SchemaItem
+from sqlalchemy.schema import ForeignKeyConstraint, SchemaItem
 
 from featurestore.tables import Base
 
@@ -17,6 +17,9 @@ def _ours(item: SchemaItem, name: str | None, kind: str, reflected: bool, _other
     # Partitions (a model version, a source) come and go with the data; their parents are schema.
     table = getattr(item, "table", None)
     names = [name or "", "" if table is None else table.name]
+    if isinstance(item, ForeignKeyConstraint):
+        # Postgres gives a key to a partitioned table one more to each of its partitions.
+        names += [element.target_fullname for element in item.elements]
     return not (reflected and any(_PARTITION.match(candidate) for candidate in names))
 
 

@@ -73,8 +73,9 @@ def look_at_pretraining(
         else:
             genes = gene_inputs(home, session, study, task)
             key, version_ids = genes.key, genes.version_ids
-            first = next(iter(version_ids.values()))
-            patients = set(pooled_counts(session, first, genes.dataset_id)["patient_id"])
+            first, version_id = next(iter(version_ids.items()))
+            pooled = pooled_counts(session, version_id, genes.dataset_of(first))
+            patients = set(pooled["patient_id"])
         answers = pretraining.tcga_encoders(session, version_ids, stated_pretraining(study))
     on_tcga = pretraining.are_tcga(patients)
     findings = [
@@ -89,8 +90,8 @@ def _cohort(
 ) -> tuple[pd.DataFrame, list[str | None], dict[str, np.ndarray]]:
     encoders = {name: key for name, key in inputs.version_ids.items() if name != CLINICAL}
     pooled = [
-        set(pooled_counts(session, key, inputs.dataset_id)["patient_id"])
-        for key in encoders.values()
+        set(pooled_counts(session, key, inputs.dataset_of(name))["patient_id"])
+        for name, key in encoders.items()
     ]
     tissue = sorted(set.intersection(*pooled)) if pooled else []
     frame = expression_frame if task == EXPRESSION else mutation_frame
@@ -103,7 +104,7 @@ def _cohort(
     )
     site_of = {row.patient_id: row.tissue_source_site for row in rows}
     features = {
-        name: patient_matrix(session, key, inputs.dataset_id, patients)
+        name: patient_matrix(session, key, inputs.dataset_of(name), patients)
         for name, key in encoders.items()
     }
     return targets, [site_of.get(patient) for patient in patients], features

@@ -61,6 +61,10 @@ class GeneInputs:
     genes: tuple[str, ...]
     rejects: tuple[Reject, ...]
 
+    def dataset_of(self, encoder: str) -> int:
+        """The data set that an encoder's patients are pooled from."""
+        return self.own_dataset_ids.get(encoder, self.dataset_id)
+
 
 def gene_inputs(home: Home, session: Session, study: Study, task: str) -> GeneInputs:
     """Collect data set, model versions, table, genes and settings of an experiment.

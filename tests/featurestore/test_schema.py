@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from featurestore import schema
+from featurestore.embeddings import ensure_partition
 from featurestore.engine import connect
 from featurestore.errors import StoreError
 from featurestore.tables import Base
@@ -33,6 +34,14 @@ def test_up_down_up_leaves_nothing_and_then_everything(empty_engine: Engine) -> 
 
 def test_migrations_agree_with_the_tables(engine: Engine) -> None:
     with engine.connect() as connection:
+        command.check(schema.alembic_config(connection))
+
+
+def test_partitions_that_come_with_data_are_no_difference(empty_engine: Engine) -> None:
+    schema.upgrade(empty_engine)
+    with Session(empty_engine) as session, session.begin():
+        ensure_partition(session, 1, 3)
+    with empty_engine.connect() as connection:
         command.check(schema.alembic_config(connection))
 
 
