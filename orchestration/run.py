@@ -129,11 +129,15 @@ def run_study(
 
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:
-    """The one line that says why a run failed: the error itself or the check that blocked."""
-    for evaluation in result.get_asset_check_evaluations():
+    """The one line that says why a run failed: the error itself or the checks that blocked."""
+    blocking = [
+        f"check {evaluation.check_name} blocks what follows: {evaluation.description}"
+        for evaluation in result.get_asset_check_evaluations()
         # A warning is no cause: the run goes on past it.
-        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
-            return f"check {evaluation.check_name} blocks what follows: {evaluation.description}"
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    if blocking:
+        return "; ".join(blocking)
     for event in result.all_events:
         if event.is_step_failure:
             return _innermost(event.step_failure_data.error)

@@ -61,12 +61,11 @@ def comparisons(home: Home, study: str) -> pd.DataFrame:
 @pytest.mark.slow
 def test_a_study_runs_once_and_then_only_what_changed(home: Home, make_study: MakeStudy) -> None:
     launches = run(home, make_study())
+    features = "embeddings and tile_maps and search_index and retrieval_quality"
+    encoders = ("imgnet-2048", "mean-rgb", "colour-histogram", "ftx-2048")
     assert [str(launch) for launch in launches] == [
         "finetune_tiles and tissue_tiles",
-        "model_version and embeddings and search_index and retrieval_quality of imgnet-2048",
-        "model_version and embeddings and search_index and retrieval_quality of mean-rgb",
-        "model_version and embeddings and search_index and retrieval_quality of colour-histogram",
-        "model_version and embeddings and search_index and retrieval_quality of ftx-2048",
+        *(f"model_version and {features} of {encoder}" for encoder in encoders),
         "tissue_scores and tissue_comparison and retrieval_comparison",
     ]
     assert count(home, Tile) == 2 * 9 * 6
