@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from featurestore.cohort_frames import evaluated_frame
 from featurestore.errors import StoreError
 from featurestore.gene_results import better_counts_frame
-from featurestore.report_frames import current_experiments, evaluated_frame, models_frame
+from featurestore.report_frames import current_experiments, models_frame
 from featurestore.result_frames import comparisons_frame
 from orchestration.report.cohort_section import cohort_section, guards_section, maps_section
 from orchestration.report.comparison_tables import first_pair

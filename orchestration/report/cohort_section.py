@@ -7,14 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from analysis.map_figure import map_figure
+from featurestore.cohort_frames import embedded_frame, evaluated_frame, inputs_frame, left_out_frame
 from featurestore.guards import guards_frame
-from featurestore.report_frames import (
-    embedded_frame,
-    evaluated_frame,
-    inputs_frame,
-    left_out_frame,
-    maps_frame,
-)
+from featurestore.report_frames import maps_frame
 from featurestore.tile_maps import map_frame
 from orchestration.report.numbers import NONE, count, count_column, number_of, text_column
 from orchestration.report.sections import Column, Figure, Row, Section, Step, Table

@@ -46,10 +46,11 @@ def record_report(home: Home, report: Report, folder: Path) -> str | None:
 
     from featurestore.model_versions import content_sha256
     from orchestration.instance import open_instance
+    from orchestration.naming import REPORT
 
     digest = content_sha256(sorted(report.digests.items()))
     event = dg.AssetMaterialization(
-        asset_key=dg.AssetKey([report.study, "report"]),
+        asset_key=dg.AssetKey([report.study, REPORT]),
         description="What the study found, as one page with figures and tables",
         metadata=report_metadata(report, folder),
         tags={"dagster/data_version": digest},

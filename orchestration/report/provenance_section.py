@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.figures import training_figure
-from featurestore.report_frames import (
-    gene_tables_frame,
-    inputs_frame,
-    training_frames,
-)
+from featurestore.cohort_frames import inputs_frame
+from featurestore.report_frames import gene_tables_frame, training_frames
 from orchestration.report.numbers import count_column, number_of, text_column
 from orchestration.report.sections import Column, Figure, Section, Table
+from orchestration.report.software import software_table
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -73,7 +71,12 @@ def provenance_section(
     session: Session, study: str, experiments: Sequence[Experiment], models: pd.DataFrame
 ) -> Section:
     """Model versions, checksums, digests of the data, seeds and runs."""
-    tables = [_models(models), _data(session, study), _experiments(experiments)]
+    tables = [
+        _models(models),
+        _data(session, study),
+        _experiments(experiments),
+        software_table(session),
+    ]
     return Section(
         key="provenance",
         title="Provenance",

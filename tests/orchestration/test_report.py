@@ -406,6 +406,9 @@ def test_provenance_leads_to_weights_data_seeds_and_runs(filled: Engine, output:
             assert str(found.dagster_run_id) in html
     for encoder in ENCODERS:
         assert sha(encoder) in html
+    software = dict(Page(html).tables["software"][1:])
+    assert software["numpy"] == np.__version__
+    assert software["schema of the store"] == schema.head()
 
 
 def test_methods_are_those_of_the_settings(report: Report) -> None:
