@@ -20,7 +20,7 @@ from orchestration.report.provenance_section import (
     training_section,
     when,
 )
-from orchestration.report.sections import Report
+from orchestration.report.sections import Report, Section
 from orchestration.report.tissue_section import retrieval_section, tissue_section
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def build_report(session: Session, study: str) -> Report:
     comparisons = comparisons_frame(session, study)
     models = models_frame(session, study)
     in_order = [experiments[task] for task in _in_order(list(experiments))]
+    guards = guards_section(session, study)
     sections = [
         question_section(in_order, models),
         cohort_section(session, study),
@@ -66,17 +67,28 @@ def build_report(session: Session, study: str) -> Report:
         retrieval_section(comparisons),
         maps_section(session, study),
         training_section(session, study),
-        guards_section(session, study),
+        guards,
         provenance_section(session, study, in_order, models),
     ]
     return Report(
         study=study,
         computed=when(max(experiment.created_at for experiment in in_order)),
-        findings=tuple(_findings(comparisons, better_counts_frame(session, study))),
+        findings=(
+            *_findings(comparisons, better_counts_frame(session, study)),
+            *_caution(guards),
+        ),
         sections=tuple(section for section in sections if section is not None),
         methods=methods_paragraph(in_order, models, evaluated_frame(session, study)),
         digests={experiment.task: experiment.digest for experiment in in_order},
     )
+
+
+def _caution(guards: Section | None) -> tuple[str, ...]:
+    """That a guard found something belongs beside the answers."""
+    if guards is None or not guards.warnings:
+        return ()
+    n = number_of(len(guards.warnings), "measurement")
+    return (f"Caution: {n} of the guards against leakage found something; see “{guards.title}”.",)
 
 
 def _in_order(tasks: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _READING = {"ingest", "tile", "import"}
 _EMBEDDING = {"embed", "select"}
+_TASKS = ("tissue", "expression", "mutation", "retrieval")
 _N_REASONS = 6
 
 
@@ -139,7 +140,8 @@ def _read(inputs: pd.DataFrame, losses: tuple[str, ...]) -> Step:
 
 def _embedded(embedded: pd.DataFrame, losses: tuple[str, ...]) -> Step:
     counts = []
-    for task, rows in embedded.groupby("task", sort=False):
+    for task in [task for task in _TASKS if (embedded["task"] == task).any()]:
+        rows = embedded[embedded["task"] == task]
         shown = rows[["n_tiles", "n_embedded", "n_patients"]].drop_duplicates()
         for row in rows.to_dict(orient="records") if len(shown) > 1 else [rows.iloc[0].to_dict()]:
             who = row["encoder"] if len(shown) > 1 else "every encoder"
@@ -182,7 +184,8 @@ def _verdict(row: Row) -> str:
 
 
 def _measured(row: Row) -> str:
-    if row["unit"] is None:
+    # A column of numbers has NaN where the database has NULL.
+    if row["measured"] is None or math.isnan(row["measured"]):
         return NONE
     threshold = row["threshold"]
     limit = "" if threshold is None or math.isnan(threshold) else f" (limit {threshold:g})"

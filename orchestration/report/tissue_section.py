@@ -133,9 +133,8 @@ def _figures(session: Session, experiment: Experiment, rows: pd.DataFrame) -> li
                 name="tissue_comparison",
                 title="Accuracy of each encoder, and what the second adds to the first",
                 caption=(
-                    "Left: small dots are the splits of the cross-validation, bars the middle "
-                    "95 % of them, large dots their mean. Right: mean difference over the same "
-                    "splits; bars are 95 % confidence intervals of the corrected resampled t-test."
+                    "Left bars hold the middle 95 % of the splits; right bars are 95 % confidence "
+                    "intervals of the mean difference, of the corrected resampled t-test."
                 ),
                 drawing=comparison_figure(scores_frame(session, experiment_id), rows),
             )

@@ -394,6 +394,9 @@ def test_the_flow_the_losses_and_the_guards_are_told(report: Report) -> None:
     assert by_key["guards"].sentences == (
         "1 of 2 measurements are clean, 1 found something, 0 could not be made.",
     )
+    (guards,) = by_key["guards"].tables
+    assert [cells[3] for cells in guards.cells()] == ["–", "0 pairs (limit 0.5)"]
+    assert report.findings[-1].startswith("Caution: 1 measurement of the guards")
     assert by_key["guards"].warnings == ("site_label (tissue): sites <tell> labels",)
 
 
