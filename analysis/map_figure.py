@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "os^Dv"
+_MANY = 2_000  # points, from which on an SVG holds them as a picture
 
 
 def map_figure(points: pd.DataFrame, *, colour: str = "label") -> Figure:
@@ -30,19 +31,23 @@ def map_figure(points: pd.DataFrame, *, colour: str = "label") -> Figure:
     """
     figure = new_figure(6.4, 4.8)
     panel = figure.subplots()
-    size = 14 if len(points) < 2_000 else 4
+    is_large = len(points) >= _MANY
+    size = 4 if is_large else 14
     n_styles = len(PALETTE) * len(_MARKERS)
     named = points[colour].value_counts().index[:n_styles]
     rest = points[~points[colour].isin(named)]
     if len(rest):
-        panel.scatter(rest["x"], rest["y"], s=size, c=GREY, linewidths=0, label="other")
+        panel.scatter(
+            rest["x"], rest["y"], s=size, c=GREY, linewidths=0, label="other",
+            rasterized=is_large,
+        )  # fmt: skip
     for number, name in enumerate(named):
         group = points[points[colour] == name]
         marker = _MARKERS[number // len(PALETTE)]
         shade = PALETTE[number % len(PALETTE)]
         panel.scatter(
             group["x"], group["y"], s=size, c=shade, marker=marker, linewidths=0, alpha=0.8,
-            label=str(name),
+            label=str(name), rasterized=is_large,
         )  # fmt: skip
     panel.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
     if 0 < len(named) <= 20:

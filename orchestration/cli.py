@@ -16,6 +16,7 @@ from orchestration.cli_database import database
 from orchestration.cli_exchange import export
 from orchestration.cli_guards import guards
 from orchestration.cli_home import open_home, standard_error
+from orchestration.cli_report import report
 from orchestration.cli_search import search
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ app.add_typer(database, name="db", no_args_is_help=True)
 app.command()(search)
 app.command()(export)
 app.command()(guards)
+app.command()(report)
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Rows as JSON on standard output.")]

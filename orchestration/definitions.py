@@ -21,6 +21,7 @@ from orchestration.defs.genes import gene_assets
 from orchestration.defs.guards import guard_checks
 from orchestration.defs.maps import map_assets
 from orchestration.defs.models import model_assets
+from orchestration.defs.report import report_assets
 from orchestration.defs.search import search_assets
 from orchestration.defs.slides import luad_source_assets
 from orchestration.defs.sources import source_assets
@@ -43,13 +44,13 @@ def build_definitions(
     resources : mapping, optional
         In place of those of :func:`orchestration.resources.default_resources`.
     """
-    assets: list[dg.AssetsDefinition] = []
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     checks: list[dg.AssetChecksDefinition] = []
     for study in studies:
         assets += source_assets(study) + model_assets(study)
         assets += luad_source_assets(study) + feature_assets(study) + class_assets(study)
         assets += map_assets(study) + search_assets(study)
-        assets += analysis_assets(study) + gene_assets(study)
+        assets += [*analysis_assets(study), *gene_assets(study), *report_assets(study)]
         checks += study_checks(study) + guard_checks(study)
     return dg.Definitions(
         assets=assets,

@@ -32,6 +32,7 @@ MUTATION_COMPARISON = "mutation_comparison"
 SEARCH_INDEX = "search_index"
 RETRIEVAL_QUALITY = "retrieval_quality"
 RETRIEVAL_COMPARISON = "retrieval_comparison"
+REPORT = "report"
 
 
 def asset_key(study: Study, name: str) -> dg.AssetKey:

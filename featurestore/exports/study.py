@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +21,7 @@ from featurestore.exports.tables import patient_features, stored_tables, vectors
 from featurestore.exports.writers import write_csv, write_parquet
 from featurestore.model_versions import canonical_json
 from featurestore.molecular_frames import expression_frame, mutation_frame
+from featurestore.new_folder import new_folder
 from featurestore.tables import Dataset, PatientFeature
 
 if TYPE_CHECKING:
@@ -78,7 +76,7 @@ def export_study(
     if format not in FORMATS:
         raise InputError(f"format {format!r} is unknown; expected one of {', '.join(FORMATS)}")
     write = _anndata if format == "h5ad" else _tables
-    with _new_folder(folder, force=force) as made:
+    with new_folder(folder, marker=MANIFEST, what="export", force=force) as made:
         files = tuple(write(session, plan, made, format, on_file))
         if not files:
             raise StoreError(
@@ -88,32 +86,6 @@ def export_study(
         text = json.dumps(_manifest(session, plan, format, files), indent=2, ensure_ascii=False)
         (made / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return files
-
-
-@contextmanager
-def _new_folder(folder: Path, *, force: bool) -> Iterator[Path]:
-    """A folder under another name that takes its own when the block ends well."""
-    folder = folder.absolute()
-    if folder.exists() and not (force and (folder / MANIFEST).is_file()):
-        why = "is there already" if not force else f"holds no {MANIFEST}, so it is no export"
-        what = "remove it yourself" if force else "choose another folder, or give --force"
-        raise InputError(f"{folder} {why}; {what}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        made.chmod(0o755)
-        yield made
-        if folder.exists():
-            # Two names change one after the other; what was there is gone only at the end.
-            before = made.with_name(f"{made.name}.before")
-            folder.rename(before)
-            made.rename(folder)
-            shutil.rmtree(before)
-        else:
-            made.rename(folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
 
 
 def _tables(
