@@ -2,7 +2,7 @@
 
 In an embedded Postgres of its own, in a temporary folder::
 
-    python benchmarks/search.py --data ../shared/data
+    python benchmarks/search.py --data FOLDER
 
 The vectors are those of ``benchmarks/search_vectors.py``. For each way: recall@10 against exact
 search (numpy), time of a query cold (first queries after a restart of the server) and warm,
@@ -49,7 +49,7 @@ Rows = NDArray[np.int64]
 def main() -> None:
     """Time every way and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="folder with crc5 and the rest")
     parser.add_argument("--n", type=int, default=106_496, help="vectors")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--exact-queries", type=int, default=20, help="timed exact scans")

@@ -8,7 +8,7 @@ each, and over five pairs of its corners. So every vector is a pooling of real a
 real tissue; the vectors of one pass resemble each other more than those of other tiles do,
 which makes the neighbours of a query close together and hard to rank::
 
-    python benchmarks/search_vectors.py --data ../shared/data
+    python benchmarks/search_vectors.py --data FOLDER
 
 writes ``.ffpe/cache/search_vectors/`` and goes on where it was stopped.
 """
@@ -55,7 +55,7 @@ A_PASS = len(WINDOWS) + len(PAIRS)
 def main() -> None:
     """Make the vectors, or what is still missing of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="folder with crc5 and the rest")
     parser.add_argument("--n", type=int, default=106_496, help="vectors, at least")
     arguments = parser.parse_args()
     vectors = load_vectors(arguments.data, arguments.n)
