@@ -17,6 +17,7 @@ _GENE_METRIC = {"expression": "pearson_r", "mutation": "auroc"}
 # A baseline within two points of a network: the network has added next to nothing.
 _AS_GOOD = 0.02
 _N_GENES = 15
+_SHOWN_AS = {"majority_accuracy_at_5": "majority vote at 5", "map_at_5": "mAP@5"}
 
 
 def results_view(
@@ -177,7 +178,7 @@ def _comparisons(title: str, rows: pd.DataFrame, key: str) -> Table:
         decisive = row["q_corrected"] if has_q else row["p_corrected"]
         style = "bold green" if decisive < 0.05 else ""
         table.add_row(
-            str(row[key]),
+            _SHOWN_AS.get(str(row[key]), str(row[key])),
             row["encoder_a"],
             row["encoder_b"],
             f"{scale * row['mean_a']:.{digits}f}{unit}",
