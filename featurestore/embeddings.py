@@ -283,6 +283,15 @@ def embedded_tiles(session: Session, model_version_id: int, dataset_id: int) -> 
     )
 
 
+def n_embedded(session: Session, model_version_id: int, dataset_id: int) -> int:
+    """Number of a data set's tiles that have an embedding of this version."""
+    return session.execute(
+        select(func.count())
+        .select_from(DatasetTile)
+        .where(DatasetTile.dataset_id == dataset_id, _has_embedding(model_version_id))
+    ).scalar_one()
+
+
 def n_unsound(session: Session, model_version_id: int, dataset_id: int) -> int:
     """Number of a data set's embeddings whose norm is zero or not finite."""
     norm = func.l2_norm(Embedding.embedding)

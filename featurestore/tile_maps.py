@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from featurestore.copy_arrays import copy_arrays
+from featurestore.embeddings import n_embedded
 from featurestore.tables import (
     DatasetTile,
     Embedding,
@@ -45,16 +46,6 @@ class MapSettings:
     seed: int
     n_neighbours: int
     min_distance: float
-
-
-def n_embedded(session: Session, model_version_id: int, dataset_id: int) -> int:
-    """Number of a data set's tiles that have an embedding of this version."""
-    return session.execute(
-        select(func.count())
-        .select_from(DatasetTile)
-        .join(Embedding, Embedding.tile_id == DatasetTile.tile_id)
-        .where(Embedding.model_version_id == model_version_id, DatasetTile.dataset_id == dataset_id)
-    ).scalar_one()
 
 
 def is_mapped(

@@ -11,17 +11,16 @@ from sqlalchemy.orm import Session
 from featurestore import pretraining
 from featurestore.datasets import labelled_tiles
 from featurestore.errors import CohortError
-from featurestore.guards import WARNING, GuardFinding, write_findings
-from featurestore.model_versions import content_sha256
+from featurestore.guards import WARNING, GuardFinding
 from featurestore.molecular_frames import expression_frame, mutation_frame
 from featurestore.patient_features import patient_matrix, pooled_counts
 from featurestore.tables import Patient
 from orchestration.experiments import TASK, tissue_inputs
-from orchestration.gene_experiments import GeneInputs, gene_inputs
+from orchestration.gene_inputs import GeneInputs, gene_inputs
+from orchestration.guards import write_found
 from orchestration.home import Home
 from orchestration.luad_sources import EXPRESSION
 from orchestration.pretraining_note import stated_pretraining
-from orchestration.resources import transaction
 from orchestration.study import Study
 from orchestration.study_sections import CLINICAL
 
@@ -57,7 +56,7 @@ def look_at_sites(
         ],
     }
     for findings in found.values():
-        _write(home, study, findings, inputs.key.dataset_digest, inputs.key.digest, run_id)
+        write_found(home, study, findings, inputs.key.dataset_digest, [inputs.key.digest], run_id)
     return found
 
 
@@ -81,7 +80,7 @@ def look_at_pretraining(
     findings = [
         _encoder(encoder, answer, task, on_tcga=on_tcga) for encoder, answer in answers.items()
     ]
-    _write(home, study, findings, key.dataset_digest, key.digest, run_id)
+    write_found(home, study, findings, key.dataset_digest, [key.digest], run_id)
     return findings
 
 
@@ -207,22 +206,3 @@ def _unknown(guard: str, task: str, part: str, error: CohortError) -> GuardFindi
         severity=WARNING,
         summary=f"could not be looked for: {error}",
     )
-
-
-def _write(
-    home: Home,
-    study: Study,
-    findings: list[GuardFinding],
-    dataset_digest: str,
-    inputs: str,
-    run_id: str | None,
-) -> None:
-    with transaction(home) as session:
-        write_findings(
-            session,
-            study.name,
-            findings,
-            dataset_digest=dataset_digest,
-            inputs_sha256=content_sha256([inputs]),
-            run_id=run_id,
-        )

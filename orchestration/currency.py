@@ -16,7 +16,7 @@ from featurestore.errors import FfpeError, SourceError, StoreError
 from featurestore.results import ExperimentKey
 from featurestore.study_datasets import is_as_read
 from orchestration.experiments import tissue_inputs
-from orchestration.gene_experiments import gene_inputs
+from orchestration.gene_inputs import gene_inputs
 from orchestration.home import Home
 from orchestration.luad_sources import (
     EXPRESSION,

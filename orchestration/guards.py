@@ -25,7 +25,7 @@ from featurestore.tables import Dataset
 from orchestration.embedding import embed_missing
 from orchestration.experiments import TASK, tissue_inputs
 from orchestration.fingerprints import fingerprint_missing
-from orchestration.gene_experiments import gene_inputs
+from orchestration.gene_inputs import gene_inputs
 from orchestration.home import Home
 from orchestration.naming import FINETUNE_TILES
 from orchestration.progress import OnProgress
@@ -182,7 +182,7 @@ def look_at_slides(
         found = list(leakage.slides_of_two_patients(session, dataset.dataset_id))
     finding = _listed(SLIDE_GUARD, asset, found, "slides", "stand under two patients")
     # Patients can be corrected without another data set, so this is looked at every time.
-    return _written(home, study, [finding], dataset.digest, [dataset.digest, *found], run_id)
+    return write_found(home, study, [finding], dataset.digest, [dataset.digest, *found], run_id)
 
 
 def look_at_folds(home: Home, study: Study, task: str, *, run_id: str | None) -> list[GuardFinding]:
@@ -198,7 +198,7 @@ def look_at_folds(home: Home, study: Study, task: str, *, run_id: str | None) ->
             raise StoreError(f"study {study.name!r}: the {task} task was not scored yet")
         found = list(leakage.units_on_two_sides(session, experiment_id))
     finding = _listed(FOLD_GUARD, task, found, "patients or sites", "are in two folds of a repeat")
-    return _written(home, study, [finding], key.dataset_digest, [key.digest, *found], run_id)
+    return write_found(home, study, [finding], key.dataset_digest, [key.digest, *found], run_id)
 
 
 def _listed(guard: str, target: str, found: Sequence[str], unit: str, what: str) -> GuardFinding:
@@ -241,10 +241,10 @@ def _look(
     digest = content_sha256([_REVISION, *inputs])
     with Session(home.engine) as session:
         known = known_findings(session, study.name, guard, target, digest)
-    return known or _written(home, study, find(), dataset_digest, [_REVISION, *inputs], run_id)
+    return known or write_found(home, study, find(), dataset_digest, [_REVISION, *inputs], run_id)
 
 
-def _written(
+def write_found(
     home: Home,
     study: Study,
     findings: list[GuardFinding],
@@ -252,6 +252,7 @@ def _written(
     inputs: Sequence[object],
     run_id: str | None,
 ) -> list[GuardFinding]:
+    """Keep what a guard found of these inputs, and hand it on."""
     with transaction(home) as session:
         write_findings(
             session,

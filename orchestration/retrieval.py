@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from featurestore import result_frames, results
-from featurestore.embeddings import matrix
+from featurestore.embeddings import matrix, n_embedded
 from featurestore.errors import InputError, StoreError
 from featurestore.results import ExperimentKey
 from featurestore.search import similar
@@ -28,7 +28,6 @@ from featurestore.search.quality import (
     Quality,
     embedded_tile_frame,
     embedding_blocks,
-    n_embedded,
     write_quality,
 )
 from featurestore.tables import Experiment, RetrievalQuality

@@ -84,16 +84,6 @@ def embedding_blocks(
         yield rows, matrix(session, model_version_id, tile_ids[rows].tolist())
 
 
-def n_embedded(session: Session, model_version_id: int, dataset_id: int) -> int:
-    """Number of a data set's tiles with an embedding of the version."""
-    return session.execute(
-        select(func.count())
-        .select_from(DatasetTile)
-        .join(Embedding, Embedding.tile_id == DatasetTile.tile_id)
-        .where(DatasetTile.dataset_id == dataset_id, Embedding.model_version_id == model_version_id)
-    ).scalar_one()
-
-
 def write_quality(
     session: Session, model_version_id: int, dataset_id: int, quality: Quality
 ) -> None:
