@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from featurestore import result_frames, results, versions
+from featurestore import evidence, result_frames, results, versions
 from featurestore.errors import StoreError
 from featurestore.results import ExperimentKey, TilePredictions
 from featurestore.study_datasets import study_dataset
@@ -153,9 +153,12 @@ def compare_tissue(home: Home, study: Study) -> tuple[int, pd.DataFrame, pd.Data
         If the scores of the study as it is now were not computed yet.
     """
     from analysis.compare import compare_encoders
+    from analysis.critical_difference import encoder_ranks
+    from analysis.reported import reported
 
     with transaction(home) as session:
-        key = tissue_inputs(session, study).key
+        inputs = tissue_inputs(session, study)
+        key = inputs.key
         experiment_id = results.find_experiment(session, key)
         if experiment_id is None:
             raise StoreError(
@@ -164,13 +167,17 @@ def compare_tissue(home: Home, study: Study) -> tuple[int, pd.DataFrame, pd.Data
             )
         experiment = session.get_one(Experiment, experiment_id)
         scores = result_frames.scores_frame(session, experiment_id)
-        comparisons = compare_encoders(
-            scores,
-            n_folds=experiment.n_folds,
-            n_repeats=experiment.n_repeats,
-            leakage_checked=experiment.leakage_checked,
-            leakage_note=experiment.leakage_note,
+        comparisons = reported(
+            compare_encoders(
+                scores,
+                n_folds=experiment.n_folds,
+                n_repeats=experiment.n_repeats,
+                leakage_checked=experiment.leakage_checked,
+                leakage_note=experiment.leakage_note,
+            )
         )
         results.write_comparisons(session, experiment_id, comparisons)
+        ranks = encoder_ranks(scores, "recall")
+        evidence.write_ranks(session, experiment_id, inputs.version_ids, ranks)
         results.make_current(session, key)
     return experiment_id, scores, comparisons

@@ -13,6 +13,14 @@ from featurestore.tables.encoders import (
     StudyEncoder,
     TrainingEpoch,
 )
+from featurestore.tables.evidence import (
+    AddedValueRow,
+    ComparisonTest,
+    EncoderRank,
+    FoldOptimism,
+    Robustness,
+    StratumDifference,
+)
 from featurestore.tables.gene_results import BetterCount, CvGenePrediction, Predictability
 from featurestore.tables.guards import GuardResult, TileFingerprint
 from featurestore.tables.ledger import RejectRow
@@ -49,19 +57,23 @@ from featurestore.tables.tissue import (
 )
 
 __all__ = [
+    "AddedValueRow",
     "Base",
     "BetterCount",
     "Clinical",
     "Comparison",
+    "ComparisonTest",
     "CvGenePrediction",
     "CvPrediction",
     "CvScore",
     "Dataset",
     "DatasetTile",
     "Embedding",
+    "EncoderRank",
     "Experiment",
     "ExperimentEncoder",
     "Expression",
+    "FoldOptimism",
     "Gene",
     "GeneSet",
     "GuardResult",
@@ -73,11 +85,13 @@ __all__ = [
     "Predictability",
     "RejectRow",
     "RetrievalQuality",
+    "Robustness",
     "SearchCode",
     "SearchPending",
     "SearchProjection",
     "SequencedPatient",
     "Slide",
+    "StratumDifference",
     "StudyDataset",
     "StudyEncoder",
     "Tile",

@@ -18,9 +18,12 @@ from orchestration.report.numbers import (
 )
 from orchestration.report.published import HEADING, published_count, published_value
 from orchestration.report.sections import Column, Row, Table
+from orchestration.results_view import tests_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CORRECTED = "corrected_t"
 
 _METRIC = metric_column()
 _INTERVAL = "[95\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}CI]"
@@ -53,10 +56,14 @@ def comparison_table(
         Column(heading=f"{names[1]} − {names[0]} {_INTERVAL}", text=difference, is_number=True),
         score_column(names[0], "mean_a"),
         score_column(names[1], "mean_b"),
-        p_column("p, corrected", "p_corrected"),
+        p_column(f"p, {tests_in_words(rows)}", "p"),
     ]
-    if rows["q_corrected"].notna().any():
-        columns.append(p_column("q over genes", "q_corrected"))
+    if rows["q"].notna().any():
+        columns.append(p_column("q over genes", "q"))
+    if len(rows[["encoder_a", "encoder_b"]].drop_duplicates()) > 1:
+        columns.append(p_column("p, Holm over pairs", "p_holm"))
+    if (rows["test"] != CORRECTED).any():
+        columns.append(p_column("p, corrected t-test", "p_corrected"))
     columns.append(p_column(NAIVE, "p_naive"))
     columns += _published(rows, published_value)
     return Table(name=name, caption=caption, frame=rows, columns=tuple(columns), n_shown=n_shown)

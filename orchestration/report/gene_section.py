@@ -45,7 +45,7 @@ def gene_section(
         return None
     pair = first_pair(rows)
     genes = pair[pair["metric"] == MAIN_METRIC[task]]
-    genes = genes.sort_values(["p_corrected", "target"], kind="stable").reset_index(drop=True)
+    genes = genes.sort_values(["p", "target"], kind="stable").reset_index(drop=True)
     figures = _gene_figures(task, genes) if len(genes) else []
     if task == "mutation" and len(genes):
         figures += _probability_figures(session, experiment, genes)
