@@ -20,7 +20,7 @@ _LEAST_P = 1e-16  # below it a double's p-value says nothing but "tiny"
 
 
 def volcano_figure(genes: pd.DataFrame) -> Figure:
-    """Difference of two encoders against the corrected p-value, a point a gene.
+    """Difference of two encoders against the reported p-value, a point a gene.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def volcano_figure(genes: pd.DataFrame) -> Figure:
     panel.set_xlim(-1.15 * widest, 1.15 * widest)
     panel.set_ylim(bottom=0)
     panel.set_xlabel(f"difference of {METRIC_NAMES.get(metric, metric)}, {encoder_b} − {encoder_a}")
-    panel.set_ylabel("−log₁₀ p, corrected resampled t-test")
+    panel.set_ylabel("−log₁₀ p, corrected for shared patients")
     _finish(panel, encoder_a, encoder_b, genes)
     return figure
 

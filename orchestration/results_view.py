@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestration.fold_columns import has_folds, kept_whole, optimism
 from orchestration.study_sections import BASELINES, CLINICAL
 
 _SHARES = {"accuracy", "balanced_accuracy", "recall", "majority_accuracy_at_5", "map_at_5"}
@@ -176,7 +177,8 @@ def _comparisons(title: str, rows: pd.DataFrame, key: str) -> Table:
         table.add_column(name)
     has_q = rows["q"].notna().any()
     numbers = ["mean a", "mean b", "difference", "95 % CI", f"p, {tests_in_words(rows)}"]
-    for name in [*numbers, *(["q"] if has_q else []), "p naive", "splits"]:
+    extra = [f"optimism of a, b (whole {kept_whole(rows)})"] if has_folds(rows) else []
+    for name in [*numbers, *(["q"] if has_q else []), "p naive", "splits", *extra]:
         table.add_column(name, justify="right")
     for row in rows.to_dict(orient="records"):
         scale, unit = (100, " %") if row["metric"] in _SHARES else (1, "")
@@ -195,5 +197,10 @@ def _comparisons(title: str, rows: pd.DataFrame, key: str) -> Table:
             *([Text(p_value(row["q"]), style=style)] if has_q else []),
             Text(p_value(row["p_naive"]), style="dim"),
             str(row["n_splits"]),
+            *(
+                ["  ".join(f"{scale * optimism(row, side):+.{digits}f}" for side in "ab")]
+                if extra
+                else []
+            ),
         )
     return table

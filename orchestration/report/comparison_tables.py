@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from orchestration.fold_columns import has_folds, kept_whole, optimism
 from orchestration.report.numbers import (
     NONE,
     count,
     count_column,
     difference,
     metric_column,
+    minus,
     number_of,
     p_column,
+    score,
     score_column,
     text_column,
 )
@@ -65,8 +68,25 @@ def comparison_table(
     if (rows["test"] != CORRECTED).any():
         columns.append(p_column("p, corrected t-test", "p_corrected"))
     columns.append(p_column(NAIVE, "p_naive"))
+    if has_folds(rows):
+        columns += [_folds(rows, names[0], "a"), _folds(rows, names[1], "b")]
     columns += _published(rows, published_value)
     return Table(name=name, caption=caption, frame=rows, columns=tuple(columns), n_shown=n_shown)
+
+
+def _folds(rows: pd.DataFrame, name: str, side: str) -> Column:
+    """One encoder under random folds and under folds that keep groups whole, and the optimism."""
+
+    def text(row: Row) -> str:
+        if row["kept"] is None or row["kept"] != row["kept"]:
+            return NONE
+        added = optimism(row, side)
+        scores = (score(row[f"{kind}_{side}"], row["metric"]) for kind in ("random", "kept"))
+        signed = f"{'-' if added < 0 else '+'}{score(abs(added), row['metric'])}"
+        return f"{' / '.join(scores)} ({minus(signed)})"
+
+    heading = f"{name}: random folds / whole {kept_whole(rows)} (optimism)"
+    return Column(heading=heading, text=text, is_number=True)
 
 
 def _published(rows: pd.DataFrame, text: Callable[[Row], str]) -> list[Column]:
