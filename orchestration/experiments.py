@@ -19,7 +19,7 @@ from orchestration.pretraining_note import note_with_pretraining
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
-from orchestration.study_sections import Tissue
+from orchestration.study_sections import BASELINES, Tissue
 
 TASK = "tissue"
 
@@ -95,6 +95,7 @@ def score_tissue(
     """
     from analysis.cohort import load_tissue_cohort
     from analysis.tissue import TissueSettings, evaluate_tissue
+    from analysis.tissue_tests import tissue_tests
 
     with Session(home.engine) as session:
         inputs = tissue_inputs(session, study)
@@ -108,6 +109,7 @@ def score_tissue(
             version_ids=inputs.version_ids,
         )
     result = evaluate_tissue(cohort, TissueSettings(**inputs.key.settings), on_progress=on_progress)
+    tests = tissue_tests(result, baselines=BASELINES)
     with transaction(home) as session:
         people = [] if cohort.patients is None else list(cohort.patients)
         note = note_with_pretraining(
@@ -126,6 +128,7 @@ def score_tissue(
             run_id=run_id,
         )
         results.write_scores(session, experiment_id, inputs.version_ids, result.scores)
+        evidence.write_tests(session, experiment_id, tests)
         for encoder, version_id in inputs.version_ids.items():
             fold_predictions = result.predictions[encoder]
             predictions = TilePredictions(

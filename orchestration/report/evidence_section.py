@@ -20,6 +20,7 @@ from orchestration.report.numbers import (
     text_column,
 )
 from orchestration.report.sections import Column, Figure, Row, Section, Table
+from orchestration.results_view import tests_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,13 +130,13 @@ def _test_tables(
                 name=f"{experiment.task}_tests",
                 caption=(
                     f"{experiment.task.capitalize()}: what every test says of the same "
-                    "difference, of the first two encoders. The jackknife is reported: it is the "
-                    "one that holds its level. The others take models as finished or splits as "
-                    "less alike than they are, and find too much."
+                    f"difference, of the first two encoders. Reported: {tests_in_words(genes)}. "
+                    "The bootstrap and DeLong's test take models as finished, which for genes "
+                    "finds too much."
                 ),
                 frame=genes.reset_index(drop=True),
                 columns=(
-                    text_column("gene", "target"),
+                    text_column("gene" if experiment.task != "tissue" else "classes", "target"),
                     Column(heading="B − A [95 % CI]", text=difference, is_number=True),
                     *(p_column(name, at) for at, name in names.items() if at in genes),
                     _probability("P(B better)", "p_b_better"),
