@@ -26,6 +26,14 @@ def run(home: Home, study: Study) -> list[Launch]:
     return launches
 
 
+def environment(home: Home) -> dict[str, str]:
+    return {
+        "FFPE_HOME": str(home.folder),
+        "FFPE_DATABASE_URL": str(home.database_url),
+        "COLUMNS": "250",
+    }
+
+
 def with_patients(folder: Path, *, encoder: str = "") -> Study:
     """The small folder with three TCGA patients a class."""
     rows = ["file,patient"]
@@ -65,7 +73,7 @@ def test_random_folds_stand_beside_folds_that_keep_patients_whole(
         assert row["optimism"] == pytest.approx(row["random_score"] - row["kept_score"])
     assert run(home, study) == []
     shown = CliRunner().invoke(
-        app, ["results", study.name], env={"FFPE_HOME": str(home.folder), "COLUMNS": "250"}
+        app, ["results", str(small_folder / "study.toml")], env=environment(home)
     )
     assert "optimism of a, b (whole patients)" in shown.stdout
 
@@ -86,10 +94,10 @@ def test_a_result_of_tcga_patients_carries_the_mark_of_an_encoder_trained_on_tcg
 ) -> None:
     study = with_patients(small_folder, encoder="trained_on_tcga = true\n")
     run(home, study)
-    runner, env = CliRunner(), {"FFPE_HOME": str(home.folder), "COLUMNS": "250"}
-    results = runner.invoke(app, ["results", study.name], env=env)
+    runner, env, file = CliRunner(), environment(home), str(small_folder / "study.toml")
+    results = runner.invoke(app, ["results", file], env=env)
     assert MARK in results.stdout
-    guards = runner.invoke(app, ["guards", study.name], env=env)
+    guards = runner.invoke(app, ["guards", file], env=env)
     assert "pretrained_on_tcga" in guards.stdout
     report = runner.invoke(
         app, ["report", study.name, "--to", str(small_folder / "report")], env=env
