@@ -17,6 +17,7 @@ from featurestore.results import ExperimentKey
 from featurestore.study_datasets import is_as_read
 from orchestration.experiments import tissue_inputs
 from orchestration.gene_inputs import gene_inputs
+from orchestration.gene_panels import panels_are_made
 from orchestration.home import Home
 from orchestration.luad_sources import (
     EXPRESSION,
@@ -123,6 +124,7 @@ def stale_analysis(home: Home, study: Study) -> list[str]:
                 lambda task=task: gene_inputs(home, session, study, task).key,  # type: ignore[misc]
                 [f"{task}_scores", f"{task}_comparison"],
             )
+            stale += _stale_panels(home, session, study, task)
     return stale
 
 
@@ -136,3 +138,13 @@ def _stale_experiment(
     if results.find_experiment(session, key) is None:
         return names
     return [] if results.is_current(session, key) else names[-1:]
+
+
+def _stale_panels(home: Home, session: Session, study: Study, task: str) -> list[str]:
+    try:
+        inputs = gene_inputs(home, session, study, task)
+    except FfpeError:
+        return [f"{task}_panels"]
+    found = results.find_experiment(session, inputs.key)
+    made = found is not None and panels_are_made(session, found, task, inputs.version_ids)
+    return [] if made else [f"{task}_panels"]

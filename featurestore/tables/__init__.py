@@ -13,6 +13,7 @@ from featurestore.tables.encoders import (
     StudyEncoder,
     TrainingEpoch,
 )
+from featurestore.tables.gene_panels import GenePanel, GenePanelTile
 from featurestore.tables.gene_results import BetterCount, CvGenePrediction, Predictability
 from featurestore.tables.guards import GuardResult, TileFingerprint
 from featurestore.tables.ledger import RejectRow
@@ -63,6 +64,8 @@ __all__ = [
     "ExperimentEncoder",
     "Expression",
     "Gene",
+    "GenePanel",
+    "GenePanelTile",
     "GeneSet",
     "GuardResult",
     "ModelVersionRow",

@@ -6,7 +6,9 @@ from orchestration.luad_sources import EXPRESSION, gene_tasks
 from orchestration.naming import (
     ANALYSIS,
     EXPRESSION_COMPARISON,
+    EXPRESSION_PANELS,
     MUTATION_COMPARISON,
+    MUTATION_PANELS,
     REPORT,
     RETRIEVAL_COMPARISON,
     TISSUE_COMPARISON,
@@ -18,10 +20,12 @@ from orchestration.study import Study
 def report_assets(study: Study) -> list[dg.AssetSpec]:
     """Where the report hangs in the graph: after everything that it shows."""
     names = [] if study.tissue is None else [TISSUE_COMPARISON, RETRIEVAL_COMPARISON]
-    names += [
-        EXPRESSION_COMPARISON if task == EXPRESSION else MUTATION_COMPARISON
-        for task in gene_tasks(study)
-    ]
+    for task in gene_tasks(study):
+        names += (
+            [EXPRESSION_COMPARISON, EXPRESSION_PANELS]
+            if task == EXPRESSION
+            else [MUTATION_COMPARISON, MUTATION_PANELS]
+        )
     return [
         dg.AssetSpec(
             key=asset_key(study, REPORT),
