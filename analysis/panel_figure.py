@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,43 +15,51 @@ if TYPE_CHECKING:
 
 # Sides are told by words and by the line's style; colour only helps.
 _STYLES = ((VERMILLION, "-"), (BLUE, (0, (3, 2))))
+# Inches: a tile, what is between two, what a row has above and below its tiles.
+_TILE, _GAP, _HEAD, _FOOT, _MARGIN = 1.0, 0.12, 0.32, 0.3, 0.12
 
 
 def panel_figure(
     title: str, sides: Mapping[str, Sequence[tuple[NDArray[np.uint8], str]]]
 ) -> Figure:
-    """Draw rows of tiles, each with its score below.
+    """Draw two rows of tiles, each tile with its score below.
 
     Parameters
     ----------
     title : str
     sides : mapping of str to sequence of (pixels, str)
-        By heading, the most extreme tile first: pixels of shape (px, px, 3), and the score.
+        High and low by their headings, the most extreme tile first: pixels of shape
+        (px, px, 3), and the score.
 
     Returns
     -------
     Figure
     """
-    n_columns = max(1, *map(len, sides.values()))
-    figure = new_figure(1.15 * n_columns + 0.4, 1.6 * len(sides) + 0.4)
-    figure.suptitle(_plain(title), x=0.012, ha="left", fontsize=11, color=INK)
-    rows: Any = figure.subfigures(len(sides), 1, squeeze=False)
-    for row, (heading, tiles), style in zip(
-        rows[:, 0], sides.items(), _STYLES[: len(sides)], strict=True
+    n_columns = max(8, *map(len, sides.values()))
+    width = 2 * _MARGIN + n_columns * (_TILE + _GAP) - _GAP
+    row_height = _HEAD + _TILE + _FOOT
+    height = 2 * _MARGIN + _HEAD + len(sides) * row_height
+    figure = new_figure(width, height)
+    # Everything has its place already: a layout that is sought could come out otherwise.
+    figure.set_layout_engine("none")
+
+    def write(text: str, top: float, size: float) -> None:
+        plain = text.replace("$", r"\$")
+        figure.text(_MARGIN / width, 1 - top / height, plain, va="top", fontsize=size, color=INK)
+
+    write(title, _MARGIN, 10.5)
+    for row, ((heading, tiles), (colour, line)) in enumerate(
+        zip(sides.items(), _STYLES, strict=True)
     ):
-        row.suptitle(_plain(heading), x=0.012, ha="left", fontsize=9, color=INK)
-        for position, panel in enumerate(row.subplots(1, n_columns, squeeze=False)[0]):
-            if position >= len(tiles):
-                panel.set_axis_off()
-                continue
-            pixels, score = tiles[position]
+        top = _MARGIN + _HEAD + row * row_height
+        write(heading, top + 0.08, 9)
+        for column, (pixels, score) in enumerate(tiles):
+            left = _MARGIN + column * (_TILE + _GAP)
+            bottom = height - top - _HEAD - _TILE
+            panel = figure.add_axes((left / width, bottom / height, _TILE / width, _TILE / height))
             panel.imshow(pixels, interpolation="none")
             panel.set(xticks=[], yticks=[])
-            panel.set_xlabel(score, fontsize=8.5, color=INK, labelpad=2)
+            panel.set_xlabel(score, fontsize=8.5, color=INK, labelpad=3)
             for spine in panel.spines.values():
-                spine.set(edgecolor=style[0], linestyle=style[1], linewidth=1.6)
+                spine.set(edgecolor=colour, linestyle=line, linewidth=1.6)
     return figure
-
-
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")

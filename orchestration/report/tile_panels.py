@@ -12,7 +12,6 @@ from analysis.gene_figures import METRIC_NAMES
 from analysis.panel_figure import panel_figure
 from featurestore.gene_panels import PANEL_TILE_COLUMNS, panel_tiles_frame, panels_frame
 from orchestration.report.numbers import (
-    count,
     count_column,
     minus,
     number_of,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from featurestore.tables import Experiment
 
-_WHAT = {"expression": "log₂ expression", "mutation": "log odds of a mutation"}
+_WHAT = {"expression": "log₂(x + 1) expression", "mutation": "log odds of a mutation"}
 _MODELS = {"expression": "ridge regression", "mutation": "logistic regression"}
 _HEADINGS = {"high": "Taken for high", "low": "Taken for low"}
 
@@ -45,29 +44,24 @@ def tile_panels(session: Session, experiment: Experiment) -> list[TilePanel]:
 
 
 def panel_sentences(session: Session, experiment: Experiment) -> tuple[str, ...]:
-    """What has to be known to read the panels; nothing where there are none."""
+    """What has to be known to read the panels; nothing where none were made."""
     panels = _panels(session, experiment)
     if not panels:
         return ()
     task = experiment.task
-    genes = number_of(len(panels), "gene")
-    chosen = (
-        f"the {genes} predicted best by a network among those that are predictable (q < 0.05)"
-        if task == "expression"
-        else f"the {genes} predicted best by a network"
-    )
+    tested = "predictable (q < 0.05)" if task == "expression" else "above chance (not tested)"
     sentences = [
-        f"Tiles of {chosen}, at most one a patient on each side. The number below a tile is "
-        f"the {_WHAT[task]} that the model predicts of it alone; their mean over all tiles of a "
-        "patient is exactly the model’s prediction for the patient, since tiles are averaged and "
-        f"the model, a {_MODELS[task]}, is linear.",
-        "The models shown are fitted on all patients: the tiles explain what was learned and are "
-        f"no evidence that it is right. The {METRIC_NAMES[panels[0]['metric']]} beside a gene is "
-        "the cross-validated one, and genes were chosen by it after the fact, so it flatters.",
+        f"Tiles for the {number_of(len(panels), 'gene')} that a network predicts best of those "
+        f"{tested}, at most one a patient and side. The number below a tile is the {_WHAT[task]} "
+        "that the model predicts of it alone. Its mean over all tiles of a patient is exactly the "
+        f"model’s prediction for the patient: tiles are averaged, and {_MODELS[task]} is linear.",
+        "These models are fitted on all patients: the tiles explain what was learned and are no "
+        f"evidence that it is right. The {METRIC_NAMES[panels[0]['metric']]} beside a gene is the "
+        "cross-validated one; genes were chosen by it after the fact, so it flatters.",
     ]
     lost = [row for row in panels if row["n_unreadable"]]
     if lost:
-        named = ", ".join(f"{row['target']} {row['n_unreadable']}" for row in lost)
+        named = ", ".join(f"{row['target']}: {row['n_unreadable']}" for row in lost)
         sentences.append(
             "More extreme tiles were passed over because their files were gone or changed when "
             f"the panels were made ({named}); the ledger of what was left out names them."
@@ -113,7 +107,7 @@ def _panel(task: str, number: int, row: Row, tiles: pd.DataFrame) -> TilePanel:
     }
     title = f"{row['target']}, {row['encoder']}: cross-validated {measured}"
     passed = (
-        f" {number_of(row['n_unreadable'], 'more extreme tile')} could not be read."
+        f" {number_of(row['n_unreadable'], 'more extreme tile')} could not be read again."
         if row["n_unreadable"]
         else ""
     )
@@ -121,8 +115,8 @@ def _panel(task: str, number: int, row: Row, tiles: pd.DataFrame) -> TilePanel:
         name=f"{task}_tiles_{number}",
         title=title,
         caption=(
-            f"Of {count(row['n_tiles'])} tiles{_side_of(tiles)} of "
-            f"{number_of(row['n_patients'], 'patient')}; the mean patient is predicted to have "
+            f"Out of {number_of(row['n_tiles'], 'tile')}{_side_of(tiles)} of "
+            f"{number_of(row['n_patients'], 'patient')}, whose mean prediction is "
             f"{_score(row['mean_prediction'])}.{passed}"
         ),
         sides=sides,
@@ -139,7 +133,7 @@ def _panel(task: str, number: int, row: Row, tiles: pd.DataFrame) -> TilePanel:
 def _side_of(tiles: pd.DataFrame) -> str:
     """How wide the tiles are, where that is known and the same of all."""
     widths = (tiles["width_px"] * tiles["mpp"].astype(float)).round(1).unique()
-    return f" {widths[0]:g} µm wide" if len(widths) == 1 and widths[0] > 0 else ""
+    return f" ({widths[0]:g} µm wide)" if len(widths) == 1 and widths[0] > 0 else ""
 
 
 def _picture(tile: Row) -> TilePicture:
