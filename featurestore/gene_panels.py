@@ -20,6 +20,9 @@ from featurestore.tables import (
     Tile,
 )
 
+PANEL_STAGE = "panel"
+"""Stage of the ledger for tiles that were evaluated, but could not be read again to be shown."""
+
 MAX_Q = 0.05
 """A gene whose expression counts as predictable has a q below this."""
 

@@ -21,6 +21,7 @@ from featurestore import browse, results
 from featurestore.embeddings import matrix
 from featurestore.errors import Reject, StoreError, UnreadableImageError
 from featurestore.gene_panels import (
+    PANEL_STAGE,
     BestGene,
     Panel,
     PanelTile,
@@ -50,7 +51,6 @@ N_TILES = 8
 _N_TRIED = 24  # tiles a side that may be tried where files are gone
 _THUMBNAIL_PX = 224
 _QUALITY = 85
-_STAGE = "panel"
 # By task: what genes are ranked by, and what chance gives.
 _METRICS = {EXPRESSION: ("pearson_r", 0.0), MUTATION: ("auroc", 0.5)}
 
@@ -244,14 +244,14 @@ def _read(session: Session, tile_id: int) -> tuple[bytes, int] | Reject:
     """The tile as a small JPEG and its side in pixels, or why there is none."""
     facts = browse.tile_facts(session, tile_id)
     if facts is None:
-        return Reject(f"tile {tile_id}", _STAGE, "no data set holds the tile any more")
+        return Reject(f"tile {tile_id}", PANEL_STAGE, "no data set holds the tile any more")
     tile = TileRef(tile_id, facts.path, facts.sha256, facts.place)
     try:
         image = Image.fromarray(read_unchanged(tile))
     except (UnreadableImageError, OSError) as error:
         # The ledger names files as data sets do, relative to their folder.
         root = session.get_one(Dataset, facts.dataset_id).root
-        return Reject(Path(tile.item).relative_to(root).as_posix(), _STAGE, str(error))
+        return Reject(Path(tile.item).relative_to(root).as_posix(), PANEL_STAGE, str(error))
     image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY)

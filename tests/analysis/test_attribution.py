@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import logistic, ridge
@@ -52,6 +52,7 @@ def test_mutation_is_that_of_the_regression_of_the_cross_validation(dim: int) ->
     np.testing.assert_allclose(found, expected.probabilities, rtol=0, atol=1e-6)
 
 
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), dim=st.integers(2, 60))
 def test_a_patients_prediction_is_the_mean_of_its_tiles(seed: int, dim: int) -> None:
     tiles, patients, values = cohort(seed, dim)

@@ -328,6 +328,9 @@ def test_the_report_shows_them_when_every_slide_is_gone_and_says_what_was_lost(
     told = page()
     assert "could not be read again" in told
     assert "were passed over because their files were gone" in told
+    # They were evaluated all the same: nothing of them is lost in the cohort's flow.
+    assert f"{slides / top}" in told
+    assert '<ul class="lost">' not in told
 
     shutil.rmtree(slides)
     assert page() == told

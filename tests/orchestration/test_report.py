@@ -7,10 +7,12 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -413,6 +415,22 @@ def test_tiles_are_on_the_page_in_the_files_and_told_to_who_sees_none(
         (side, str(rank)) for side in ("high", "low") for rank in range(1, 6)
     ]
     assert "thumbnail" not in rows[0]
+
+
+def test_tiles_fit_a_phone_and_a_desk(
+    output: Output, tmp_path: Path, chromium: Callable[[str], Any]
+) -> None:
+    html, _ = output
+    (tmp_path / "report.html").write_text(html)
+    page = chromium((tmp_path / "report.html").as_uri())
+    page.until("document.readyState === 'complete'")
+    drawn = "[...document.querySelectorAll('.tiles img')].filter(i => i.naturalWidth == 16).length"
+    assert page.evaluate(drawn) == 20
+    columns = "getComputedStyle(document.querySelector('.tiles')).gridTemplateColumns.split(' ')"
+    for width, n_columns in ((1200, 8), (360, 4)):
+        page.resize(width, 800)
+        page.until(f"{columns}.length === {n_columns}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_written_twice_it_is_the_same_to_the_byte(
