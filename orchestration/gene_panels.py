@@ -75,7 +75,7 @@ def panels_are_made(
 
 
 def _best(
-    session: Session, experiment_id: int, task: str, encoders: Iterable[str], n: int = N_GENES
+    session: Session, experiment_id: int, task: str, encoders: Iterable[str]
 ) -> list[BestGene]:
     metric, chance = _METRICS[task]
     networks = [name for name in encoders if name not in {*BASELINES, CLINICAL}]
@@ -87,7 +87,7 @@ def _best(
         above=chance,
         # Mutations have no permutation test.
         predictable=task == EXPRESSION,
-        n=n,
+        n=N_GENES,
     )
 
 
