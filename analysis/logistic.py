@@ -120,6 +120,34 @@ def fit_predict(
     return LogisticPrediction(_sigmoid(log_odds + np.log(n_1 / (n - n_1))), chosen, converged)
 
 
+def standardised_weights(
+    train: NDArray[np.floating], labels: NDArray[np.bool_], *, penalty: float
+) -> tuple[NDArray[np.float64], float]:
+    """Weights of the standardised features, and intercept, of the log odds of :func:`fit_predict`.
+
+    Parameters
+    ----------
+    train, labels
+        As for :func:`fit_predict`; both classes must occur.
+    penalty : float
+        The one that was chosen.
+
+    Returns
+    -------
+    weights : ndarray of shape (d,), float64
+    intercept : float
+        With the shift back to the training patients' prevalence.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    z: NDArray[np.float64] = StandardScaler().fit_transform(train.astype(np.float64))
+    n, n_1 = len(z), float(labels.sum())
+    n_varying = max(float(np.square(z).sum() / n), 1.0)
+    weights = np.where(labels, n / (2 * n_1), n / (2 * (n - n_1)))
+    fit = _newton(z @ z.T / n_varying, labels.astype(np.float64), weights, penalty, start=None)
+    return z.T @ fit.dual / n_varying, fit.intercept + float(np.log(n_1 / (n - n_1)))
+
+
 def prediction_changes(
     train: NDArray[np.floating],
     labels: NDArray[np.bool_],

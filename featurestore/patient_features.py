@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import delete, func, literal, select, type_coerce
+from pgvector.sqlalchemy import VECTOR
+from sqlalchemy import cast, delete, func, literal, select, type_coerce
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.types import NullType, TypeEngine
@@ -130,3 +131,58 @@ def patient_matrix(
             f"{model_version_id} (first: {absent[0]}): pool them first"
         )
     return np.stack([vectors[patient] for patient in patients]).astype(np.float32)
+
+
+def unrounded_means(
+    session: Session, model_version_id: int, dataset_id: int, patients: Sequence[str]
+) -> NDArray[np.float64]:
+    """Means over the given patients' tiles in the precision of the sums: (n, dim).
+
+    Pooled features are kept in half precision; what is to be traced back to single tiles has
+    to be their mean exactly. Sums of half-precision numbers in doubles do not round, so the
+    order of the rows is no matter.
+
+    Raises
+    ------
+    StoreError
+        If a patient has no embedded tile.
+    """
+    raw: TypeEngine[Any] = NullType()
+    rows = session.execute(
+        select(Tile.patient_id, type_coerce(func.avg(cast(Embedding.embedding, VECTOR)), raw))
+        .join(DatasetTile, DatasetTile.tile_id == Embedding.tile_id)
+        .join(Tile, Tile.tile_id == Embedding.tile_id)
+        .where(
+            DatasetTile.dataset_id == dataset_id,
+            Embedding.model_version_id == model_version_id,
+            Tile.patient_id.in_(list(patients)),
+        )
+        .group_by(Tile.patient_id)
+    )
+    vectors = {patient: vector.to_numpy() for patient, vector in rows}
+    absent = [patient for patient in patients if patient not in vectors]
+    if absent:
+        raise StoreError(
+            f"{len(absent)} of {len(patients)} patients have no embedded tile of model version "
+            f"{model_version_id} (first: {absent[0]}): embed them first"
+        )
+    return np.stack([vectors[patient] for patient in patients]).astype(np.float64)
+
+
+def tiles_of_patient(
+    session: Session, model_version_id: int, dataset_id: int, patient_id: str
+) -> list[int]:
+    """Ids of the tiles that a patient's features are the mean of, in order."""
+    return list(
+        session.scalars(
+            select(Tile.tile_id)
+            .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
+            .join(Embedding, Embedding.tile_id == Tile.tile_id)
+            .where(
+                Tile.patient_id == patient_id,
+                DatasetTile.dataset_id == dataset_id,
+                Embedding.model_version_id == model_version_id,
+            )
+            .order_by(Tile.tile_id)
+        )
+    )

@@ -17,6 +17,7 @@ from featurestore.results import ExperimentKey
 from featurestore.study_datasets import is_as_read
 from orchestration.experiments import TASK, tissue_inputs
 from orchestration.gene_inputs import gene_inputs
+from orchestration.gene_panels import panels_are_made
 from orchestration.home import Home
 from orchestration.luad_sources import (
     EXPRESSION,
@@ -124,6 +125,7 @@ def stale_analysis(home: Home, study: Study) -> list[str]:
             key_now = partial(_gene_key, home, session, study, task)
             stale += _stale_experiment(session, key_now, [f"{task}_scores", f"{task}_comparison"])
             stale += _unchecked(session, task, key_now)
+            stale += _stale_panels(home, session, study, task)
     return stale
 
 
@@ -148,3 +150,13 @@ def _stale_experiment(
     if results.find_experiment(session, key) is None:
         return names
     return [] if results.is_current(session, key) else names[-1:]
+
+
+def _stale_panels(home: Home, session: Session, study: Study, task: str) -> list[str]:
+    try:
+        inputs = gene_inputs(home, session, study, task)
+    except FfpeError:
+        return [f"{task}_panels"]
+    found = results.find_experiment(session, inputs.key)
+    made = found is not None and panels_are_made(session, found, task, inputs.version_ids)
+    return [] if made else [f"{task}_panels"]

@@ -21,6 +21,7 @@ from featurestore.tables.evidence import (
     Robustness,
     StratumDifference,
 )
+from featurestore.tables.gene_panels import GenePanel, GenePanelTile
 from featurestore.tables.gene_results import BetterCount, CvGenePrediction, Predictability
 from featurestore.tables.guards import GuardResult, TileFingerprint
 from featurestore.tables.ledger import RejectRow
@@ -75,6 +76,8 @@ __all__ = [
     "Expression",
     "FoldOptimism",
     "Gene",
+    "GenePanel",
+    "GenePanelTile",
     "GeneSet",
     "GuardResult",
     "ModelVersionRow",

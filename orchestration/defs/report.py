@@ -7,7 +7,9 @@ from orchestration.luad_sources import EXPRESSION, gene_tasks
 from orchestration.naming import (
     ANALYSIS,
     EXPRESSION_COMPARISON,
+    EXPRESSION_PANELS,
     MUTATION_COMPARISON,
+    MUTATION_PANELS,
     REPORT,
     RETRIEVAL_COMPARISON,
     TISSUE_COMPARISON,
@@ -22,8 +24,12 @@ def report_assets(study: Study) -> list[dg.AssetSpec]:
     tissue = [TISSUE_COMPARISON, robustness_of(TASK), RETRIEVAL_COMPARISON]
     names = [] if study.tissue is None else tissue
     for task in gene_tasks(study):
-        comparison = EXPRESSION_COMPARISON if task == EXPRESSION else MUTATION_COMPARISON
-        names += [comparison, robustness_of(task)]
+        names += (
+            [EXPRESSION_COMPARISON, EXPRESSION_PANELS]
+            if task == EXPRESSION
+            else [MUTATION_COMPARISON, MUTATION_PANELS]
+        )
+        names.append(robustness_of(task))
     return [
         dg.AssetSpec(
             key=asset_key(study, REPORT),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis.map_figure import map_figure
 from featurestore.cohort_frames import embedded_frame, evaluated_frame, inputs_frame, left_out_frame
+from featurestore.gene_panels import PANEL_STAGE
 from featurestore.guards import guards_frame
 from featurestore.report_frames import maps_frame
 from featurestore.tile_maps import map_frame
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _READING = {"ingest", "tile", "import"}
 _EMBEDDING = {"embed", "select"}
+# What could not be shown was evaluated all the same.
+_NO_LOSS = {PANEL_STAGE}
 _TASKS = ("tissue", "expression", "mutation", "retrieval")
 _N_REASONS = 6
 
@@ -54,7 +57,7 @@ def cohort_section(session: Session, study: str) -> Section:
             ),
             _evaluated(
                 evaluated_frame(session, study),
-                _losses(lost, lambda stage: stage not in _READING | _EMBEDDING),
+                _losses(lost, lambda stage: stage not in _READING | _EMBEDDING | _NO_LOSS),
             ),
         ),
         tables=(table,) if len(lost) else (),

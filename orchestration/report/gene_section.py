@@ -19,6 +19,7 @@ from orchestration.report.comparison_tables import (
 )
 from orchestration.report.published import SENTENCES
 from orchestration.report.sections import Figure, Section, Table
+from orchestration.report.tile_panels import panel_sentences, panel_table, tile_panels
 from orchestration.report.tissue_section import leakage_warnings
 from orchestration.results_view import significance_sentences, tests_in_words
 
@@ -60,6 +61,8 @@ def gene_section(
         published=SENTENCES[task],
         figures=tuple(figures),
         tables=tuple(_tables(session, experiment, rows, genes)),
+        panels=tuple(tile_panels(session, experiment)),
+        panels_told=panel_sentences(session, experiment),
     )
 
 
@@ -91,7 +94,8 @@ def _tables(
         caption = "Other metrics of each gene and pair of encoders."
         table = comparison_table(f"{task}_other_metrics", caption, others, by="gene", n_shown=0)
         found.append(table)
-    return found
+    tiles = panel_table(session, experiment)
+    return found if tiles is None else [*found, tiles]
 
 
 def _gene_figures(task: str, genes: pd.DataFrame) -> list[Figure]:

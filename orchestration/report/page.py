@@ -34,6 +34,11 @@ def report_page(report: Report, drawings: Mapping[str, bytes]) -> str:
         name: f"data:image/svg+xml;base64,{base64.b64encode(drawing).decode()}"
         for name, drawing in drawings.items()
     }
+    environment.filters["jpeg_url"] = _jpeg_url
     return environment.get_template(_TEMPLATE).render(
         report=report, pictures=pictures, reference=REFERENCE, published_heading=HEADING
     )
+
+
+def _jpeg_url(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -88,6 +88,45 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TilePicture:
+    """A tile as the database keeps it.
+
+    Attributes
+    ----------
+    jpeg : bytes
+    alt : str
+        Whose it is and where it lies.
+    score : str
+        What stands below it.
+    """
+
+    jpeg: bytes
+    alt: str
+    score: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilePanel:
+    """Rows of tiles for one gene: pictures on the page, a drawing in the files.
+
+    Attributes
+    ----------
+    name : str
+        Stem of its files.
+    title, caption : str
+    sides : mapping of str to tuple of TilePicture
+        By heading.
+    drawing : matplotlib.figure.Figure
+    """
+
+    name: str
+    title: str
+    caption: str
+    sides: Mapping[str, tuple[TilePicture, ...]]
+    drawing: Drawing
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """One part of the report.
 
@@ -100,6 +139,8 @@ class Section:
     published : tuple of str
         What the paper published, on other data.
     figures, tables : tuple
+    panels : tuple of TilePanel
+        After the tables, under ``panels_told``, the sentences that they are read by.
     steps : tuple of Step
         The flow of the cohort.
     """
@@ -112,6 +153,8 @@ class Section:
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
     steps: tuple[Step, ...] = ()
+    panels: tuple[TilePanel, ...] = ()
+    panels_told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +193,11 @@ class Report:
     def figures(self) -> tuple[Figure, ...]:
         """All figures, in the order of the page."""
         return tuple(figure for section in self.sections for figure in section.figures)
+
+    @property
+    def panels(self) -> tuple[TilePanel, ...]:
+        """All panels of tiles, in the order of the page."""
+        return tuple(panel for section in self.sections for panel in section.panels)
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -54,6 +54,9 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
     for figure in report.figures:
         yield f"figures/{figure.name}.svg", drawings[figure.name]
         yield f"figures/{figure.name}.png", png(figure.drawing, dpi=_PRINT_DPI)
+    for panel in report.panels:
+        yield f"figures/{panel.name}.svg", svg(panel.drawing)
+        yield f"figures/{panel.name}.png", png(panel.drawing, dpi=_PRINT_DPI)
     for table in report.tables:
         yield f"tables/{table.name}.csv", table_csv(table).encode()
         yield f"tables/{table.name}.tex", table_latex(table).encode()

@@ -77,8 +77,9 @@ def test_a_cohort_goes_from_slides_to_genes_and_then_nothing_is_left_to_do(
     launches = run(home, study)
     assert [str(launch) for launch in launches][::4] == [
         "slide_tiles and expression_table and mutation_table",
-        "expression_scores and expression_comparison and expression_robustness and mutation_scores "
-        "and mutation_comparison and mutation_robustness",
+        "expression_scores and expression_comparison and expression_robustness and "
+        "expression_panels and mutation_scores and mutation_comparison and mutation_robustness and "
+        "mutation_panels",
     ]
     with Session(home.engine) as session:
         assert count(session, Slide) == N_PATIENTS

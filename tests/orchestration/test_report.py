@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
@@ -24,6 +28,7 @@ from featurestore import results, schema, versions
 from featurestore.datasets import labelled_tiles, write_dataset
 from featurestore.embeddings import write_embeddings
 from featurestore.errors import InputError, Reject, StoreError, StudyError
+from featurestore.gene_panels import Panel, PanelTile, write_panels
 from featurestore.gene_results import (
     BETTER_COLUMNS,
     GenePredictions,
@@ -36,7 +41,7 @@ from featurestore.model_versions import ModelVersion
 from featurestore.result_frames import comparisons_frame
 from featurestore.sources.tile_folders import TileFile, TileFolder
 from featurestore.study_datasets import point_dataset
-from featurestore.tables import Experiment
+from featurestore.tables import Experiment, Tile
 from featurestore.tile_maps import MapSettings, write_map
 from orchestration.cli import app
 from orchestration.cli_report import study_name
@@ -184,6 +189,32 @@ def fill_genes(session: Session, ids: dict[str, int], digest: str, task: str) ->
     count = (task, *ENCODERS, "all", len(GENES), 3, 2.0, 0.0, 4.0, 0.25)
     counts = pd.DataFrame([count], columns=BETTER_COLUMNS)
     write_better_counts(session, experiment_id, counts)
+    fill_panels(session, ids, experiment_id, metric)
+
+
+def fill_panels(session: Session, ids: dict[str, int], experiment_id: int, metric: str) -> None:
+    """One panel with tiles, and one whose files were all gone."""
+    tile_ids = session.scalars(select(Tile.tile_id).order_by(Tile.tile_id).limit(10)).all()
+    tiles = [
+        PanelTile(side, n % 5 + 1, tile_id, score, jpeg(n), 16)
+        for n, (side, score, tile_id) in enumerate(
+            zip(["high"] * 5 + ["low"] * 5, np.linspace(3, -3, 10).tolist(), tile_ids, strict=True)
+        )
+    ]
+    shown, gone = (
+        Panel(gene, ids[ENCODERS[1]], metric, r, 10.0, -0.125, 12, 1234, n_unreadable, found)
+        for gene, r, n_unreadable, found in (
+            (GENES[-1], 0.7, 2, tuple(tiles)),
+            ("TP53", 0.6, 9, ()),
+        )
+    )
+    write_panels(session, experiment_id, [gone, shown])
+
+
+def jpeg(n: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), (20 * n, 90, 120)).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def experiment(
@@ -334,7 +365,8 @@ def test_the_page_needs_nothing_and_runs_nothing(output: Output) -> None:
     page = Page(html)
     assert not {"script", "link", "iframe", "object", "b"} & set(page.tags)
     assert all(
-        address.startswith(("#", "data:image/svg+xml;base64,")) for address in page.addresses
+        address.startswith(("#", "data:image/svg+xml;base64,", "data:image/jpeg;base64,"))
+        for address in page.addresses
     )
     assert "http" not in re.sub(r'src="data:[^"]*"', "", html)
     assert HOSTILE in {cell for row in page.tables["tissue_recall"] for cell in row}
@@ -360,6 +392,50 @@ def test_every_figure_says_what_its_bars_are_and_has_both_formats(
         assert b"<svg" in files[f"figures/{figure.name}.svg"][:600]
         if figure.name.endswith(("roc", "calibration")):
             assert re.search(r"(Bands|Bars) .*95 %", figure.caption)
+
+
+def test_tiles_are_on_the_page_in_the_files_and_told_to_who_sees_none(
+    report: Report, output: Output
+) -> None:
+    html, files = output
+    text = unescape(html)
+    assert [panel.name for panel in report.panels] == ["expression_tiles_1", "mutation_tiles_1"]
+    for panel in report.panels:
+        assert f"{panel.title}.</strong> {panel.caption}" in text
+        assert panel.title.startswith("A_1 & <b>{x}, ftx-2048: cross-validated ")
+        assert "Out of 1\N{NARROW NO-BREAK SPACE}234 tiles (112 µm wide) of 12" in panel.caption
+        assert panel.caption.endswith("2 more extreme tiles could not be read again.")
+        assert files[f"figures/{panel.name}.png"].startswith(b"\x89PNG")
+        assert b"<svg" in files[f"figures/{panel.name}.svg"][:600]
+        assert [len(pictures) for pictures in panel.sides.values()] == [5, 5]
+    pictures = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^"]+)"', html)
+    assert len(pictures) == 20
+    assert pictures[0][1].startswith("Tile 1 taken for high: patient P")
+    assert base64.b64decode(pictures[0][0]) == jpeg(0)
+    assert text.count("are no evidence that it is right") == 2
+    assert text.count("(A_1 & <b>{x}: 2, TP53: 9)") == 2
+    # All tiles of the table are in the files, and their pictures are not.
+    rows = list(csv.DictReader(io.StringIO(files["tables/expression_tiles.csv"].decode())))
+    assert [(row["side"], row["rank"]) for row in rows] == [
+        (side, str(rank)) for side in ("high", "low") for rank in range(1, 6)
+    ]
+    assert "thumbnail" not in rows[0]
+
+
+def test_tiles_fit_a_phone_and_a_desk(
+    output: Output, tmp_path: Path, chromium: Callable[[str], Any]
+) -> None:
+    html, _ = output
+    (tmp_path / "report.html").write_text(html)
+    page = chromium((tmp_path / "report.html").as_uri())
+    page.until("document.readyState === 'complete'")
+    drawn = "[...document.querySelectorAll('.tiles img')].filter(i => i.naturalWidth == 16).length"
+    assert page.evaluate(drawn) == 20
+    columns = "getComputedStyle(document.querySelector('.tiles')).gridTemplateColumns.split(' ')"
+    for width, n_columns in ((1200, 8), (360, 4)):
+        page.resize(width, 800)
+        page.until(f"{columns}.length === {n_columns}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_written_twice_it_is_the_same_to_the_byte(

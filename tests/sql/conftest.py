@@ -15,6 +15,7 @@ from featurestore import evidence, gene_results, results, schema, versions
 from featurestore.datasets import labelled_tiles, write_dataset
 from featurestore.embeddings import write_embeddings
 from featurestore.errors import Reject
+from featurestore.gene_panels import Panel, PanelTile, write_panels
 from featurestore.gene_results import GenePredictions
 from featurestore.ledger import record_rejects
 from featurestore.model_versions import ModelVersion
@@ -213,6 +214,7 @@ def _genes(session: Session, ids: dict[str, int], slides: tuple[int, str], tmp_p
         results.write_comparisons(session, experiment_id, comparison)
         if task == "expression":
             _predictability(session, experiment_id, ids)
+            _panel(session, experiment_id, ids["ftx-2048"])
         results.make_current(session, key)
 
 
@@ -264,6 +266,18 @@ def _evidence(session: Session, experiment_id: int, ids: dict[str, int]) -> None
         columns=evidence.RANK_COLUMNS,
     )
     evidence.write_ranks(session, experiment_id, ids, ranks)
+
+
+def _panel(session: Session, experiment_id: int, version_id: int) -> None:
+    """CD8A by ftx-2048: a tile of the first patient is high, one of the third is low."""
+    rows = session.query(Tile.patient_id, Tile.tile_id).order_by(Tile.x_px.desc()).all()
+    tile_of = dict(rows)
+    tiles = tuple(
+        PanelTile(side, 1, tile_of[patient], score, b"\xff\xd8\xff...", 224)
+        for side, patient, score in (("high", PATIENTS[0], 4.5), ("low", PATIENTS[2], 0.5))
+    )
+    panel = Panel("CD8A", version_id, "pearson_r", 0.6, 1.0, 2.5, 2, 4, 0, tiles)
+    write_panels(session, experiment_id, [panel])
 
 
 def _key(

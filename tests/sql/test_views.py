@@ -180,6 +180,22 @@ def test_slides_are_counted_by_encoder(small_store: Session) -> None:
     ]
 
 
+def test_tiles_of_a_gene_are_told_with_their_place_and_unit(small_store: Session) -> None:
+    found = rows(
+        small_store,
+        "SELECT encoder, gene, side, rank, score, unit, patient_id, slide, x_px, y_px, mean_score"
+        " FROM study_gene_tiles WHERE study = 'luad' ORDER BY side",
+    )
+    assert [row[:6] for row in found] == [
+        ("ftx-2048", "CD8A", "high", 1, 4.5, "log2(FPKM+1)"),
+        ("ftx-2048", "CD8A", "low", 1, 0.5, "log2(FPKM+1)"),
+    ]
+    assert [row[6:] for row in found] == [
+        (patient, f"{patient}-01Z-00-DX1.svs", 0, 896, 0.6)
+        for patient in ("TCGA-05-0001", "TCGA-49-0003")
+    ]
+
+
 def test_a_comparison_leads_back_to_weights_tiles_and_run(small_store: Session) -> None:
     found = rows(
         small_store,
