@@ -63,7 +63,6 @@ def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
             version = versions.load(session, version_id)
             dataset = tiles_of(session, study, encoder, tiles)
             refuse_other_resolution(session, version, dataset.dataset_id)
-            before = coverage(session, version_id, dataset.dataset_id, study.name)
         started = time.monotonic()
         if imports_features(study, encoder):
             progress = context.resources.progress
@@ -75,7 +74,6 @@ def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
                 version=version,
                 model_version_id=version_id,
                 dataset_id=dataset.dataset_id,
-                n_missing=before.n_tiles - before.n_embedded,
                 run_id=context.run.run_id,
                 on_progress=lambda n, total: context.resources.progress(
                     f"{name} of {encoder}", n, total
