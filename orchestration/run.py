@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,7 @@ def run_study(
     study: Study,
     *,
     groups: Collection[str] = GROUPS,
+    launches: Iterable[Launch] | None = None,
     progress: ProgressReporter,
     on_launch: Callable[[Launch], None],
     log_level: str = "CRITICAL",
@@ -86,6 +87,8 @@ def run_study(
     study : Study
     groups : collection of str
         Groups to materialise; all of them by default.
+    launches : iterable of Launch, optional
+        Materialise just these, stale or not.
     progress : ProgressReporter
     on_launch : callable
         Told of every run before it starts.
@@ -112,7 +115,7 @@ def run_study(
     job = definitions.resolve_implicit_global_asset_job_def()
     n_runs = 0
     with open_instance(home) as instance:
-        for launch in stale_launches(home, study, groups):
+        for launch in stale_launches(home, study, groups) if launches is None else launches:
             on_launch(launch)
             result = job.execute_in_process(
                 instance=instance,
