@@ -10,6 +10,7 @@ import dagster as dg
 
 from featurestore.errors import FfpeError
 from orchestration import currency, feature_currency
+from orchestration.cluster import splits_on_cluster
 from orchestration.definitions import build_definitions
 from orchestration.home import Home
 from orchestration.instance import open_instance
@@ -117,14 +118,15 @@ def run_study(
     with open_instance(home) as instance:
         for launch in stale_launches(home, study, groups) if launches is None else launches:
             on_launch(launch)
-            result = job.execute_in_process(
-                instance=instance,
-                asset_selection=[asset_key(study, name) for name in launch.assets],
-                partition_key=launch.encoder,
-                tags={"ffpe/study": study.name},
-                run_config={"loggers": {"console": {"config": {"log_level": log_level}}}},
-                raise_on_error=False,
-            )
+            with splits_on_cluster():
+                result = job.execute_in_process(
+                    instance=instance,
+                    asset_selection=[asset_key(study, name) for name in launch.assets],
+                    partition_key=launch.encoder,
+                    tags={"ffpe/study": study.name},
+                    run_config={"loggers": {"console": {"config": {"log_level": log_level}}}},
+                    raise_on_error=False,
+                )
             n_runs += 1
             if not result.success:
                 raise RunFailedError(f"{launch} failed: {_cause(result)}")

@@ -12,7 +12,6 @@ from featurestore.model_versions import content_sha256
 from featurestore.patient_features import pool_patients, pooled_counts
 from featurestore.resolution import refuse_other_resolution
 from featurestore.tables import Dataset
-from orchestration.embedding import embed_missing
 from orchestration.home import Home
 from orchestration.imports import embed_imports, imports_features, tiles_of
 from orchestration.metadata import stored, table
@@ -28,6 +27,7 @@ from orchestration.naming import (
     cohort_tiles,
     encoder_partitions,
 )
+from orchestration.ray_shards import embed_tiles
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
@@ -75,7 +75,7 @@ def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
             progress = context.resources.progress
             done = embed_imports(home, study, study.encoder(encoder), pointer, on_progress=progress)
         else:
-            done = embed_missing(
+            done = embed_tiles(
                 home,
                 study=study.name,
                 version=version,

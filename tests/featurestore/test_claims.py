@@ -194,11 +194,12 @@ def test_only_what_is_missing_of_a_block_is_given_out(
 
 WORKER = """
 import sys
-from sqlalchemy import make_url
+from featurestore import claims as claims_module
 from featurestore.claims import Claims
 from featurestore.engine import connect
 url, version_id, dataset_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 claims = Claims(connect(url), version_id, dataset_id)
+claims_module._QUICK_SECONDS = 0  # one block a claim
 assert claims.take()
 tiles = claims.tiles()
 print(len([next(tiles) for _ in range(300)]), flush=True)  # so that two blocks are held
@@ -275,6 +276,20 @@ def test_whoever_has_nothing_left_waits_for_the_others(
         slow.done(len(mine))
         assert len(quick.result(timeout=30)) == N_TILES - BLOCK_TILES
     assert n_embedded(store, version_id, dataset_id) == N_TILES
+
+
+def test_whoever_is_quick_claims_more_at_once(
+    store: Engine, version_id: int, dataset_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def n_claims() -> int:
+        with Claims(store, version_id, dataset_id) as claims:
+            assert claims.take()
+            assert len(list(claims.tiles())) == N_TILES
+            return len(claims._held)
+
+    assert n_claims() == 3  # one block, two, and the three that are left
+    monkeypatch.setattr(claims_module, "_QUICK_SECONDS", 0)
+    assert n_claims() == N_BLOCKS
 
 
 def test_an_error_lets_go_of_everything(store: Engine, version_id: int, dataset_id: int) -> None:

@@ -131,7 +131,7 @@ def count(home: Home, table: type, *where: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def expected(tissue: Path, xception_weights: Path) -> Iterator[Rows]:
+def expected(tissue: Path, xception_weights: Path) -> Rows:
     """Rows of one undisturbed process, in a database of its own."""
     study = read_study(tissue / "study.toml")
     with TemporaryDirectory(prefix="ffpe-test-", ignore_cleanup_errors=True) as folder:
@@ -144,7 +144,7 @@ def expected(tissue: Path, xception_weights: Path) -> Iterator[Rows]:
         found = rows(quiet)
         quiet.close()
     assert len(found) == N_ENCODERS * N_TILES
-    yield found
+    return found
 
 
 @pytest.mark.slow
