@@ -6,6 +6,7 @@ Shards on it are in :mod:`orchestration.ray_shards`.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -59,10 +60,18 @@ def join_cluster() -> Any:
     if not ray.is_initialized():
         address = os.environ[ADDRESS_VARIABLE]
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(
                 f"no Ray cluster can be joined at {ADDRESS_VARIABLE}={address!r}: {error}; start "
                 "one with `ray start --head`, or unset it to work on this machine alone"
             ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Find out at once that nobody is there, which Ray takes minutes for."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()

@@ -77,6 +77,7 @@ def on_ray(two_nodes: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def where(_: int) -> str:
     import ray
 
+    time.sleep(0.5)  # or one node has done all before the other is awake
     return str(ray.get_runtime_context().get_node_id())
 
 
