@@ -40,6 +40,7 @@ from featurestore.model_versions import ModelVersion, content_sha256
 
 BATCH = 256
 SAMPLE_SECONDS = 0.05
+LOADS = ["one", "queue", "shards", "kills"]
 
 
 def main() -> None:
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--kill", type=int, default=2, help="workers killed halfway")
     parser.add_argument("--dim", type=int, default=16, help="features of the simulated network")
+    parser.add_argument("--loads", nargs="+", default=LOADS, choices=LOADS)
     parser.add_argument("--json", type=Path, help="write the numbers here, too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ffpe-benchmark-", ignore_cleanup_errors=True) as root:
@@ -58,29 +60,32 @@ def main() -> None:
             engine = connect(url)
             schema.upgrade(engine)
             dataset_id = add_dataset(engine, arguments.tiles)
+            n, kill = arguments.workers, arguments.kill
             loads = {
-                "one worker": (1, 0, WHOLE),
-                f"{arguments.workers} workers, one queue": (arguments.workers, 0, WHOLE),
-                f"{arguments.workers} workers, a shard each": (arguments.workers, 0, None),
-                f"{arguments.workers} workers, {arguments.kill} killed and started again": (
-                    arguments.workers,
-                    arguments.kill,
-                    None,
-                ),
+                "one": ("one worker", 1, 0, WHOLE),
+                "queue": (f"{n} workers, one queue", n, 0, WHOLE),
+                "shards": (f"{n} workers, a shard each", n, 0, None),
+                "kills": (f"{n} workers, {kill} killed and started again", n, kill, None),
             }
             found = {}
-            for number, (name, (n_workers, n_killed, shard)) in enumerate(loads.items()):
+            for number, key in enumerate(arguments.loads):
+                name, n_workers, n_killed, shard = loads[key]
                 version_id = add_version(engine, number, arguments.dim)
                 found[name] = load(engine, url, version_id, dataset_id, n_workers, n_killed, shard)
                 found[name] |= proof(engine, version_id, arguments.tiles, arguments.dim)
-                print(f"{name}: {json.dumps(found[name])}", flush=True)
+                say(f"{name}: {json.dumps(found[name])}")
                 drop(engine, version_id)
             engine.dispose()
         finally:
             server.release()
-    print(as_table(found))
+    say(as_table(found))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=2))
+
+
+def say(line: str) -> None:
+    """Print at once: a long run is watched."""
+    print(line, flush=True)
 
 
 def add_dataset(engine: Engine, n_tiles: int) -> int:

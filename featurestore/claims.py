@@ -138,7 +138,7 @@ class Claims:
     def __exit__(self, *_error: object) -> None:
         """Let go of everything that is not done."""
         while self._held:
-            self._held.popleft().connection.close()
+            _let_go(self._held.popleft().connection)
 
     def take(self) -> bool:
         """Claim a block to begin with, and say whether there was one.
@@ -182,6 +182,7 @@ class Claims:
         return False
 
     def _lock(self, *, wait: bool) -> _Claim | None:
+        mine = [block for claim in tuple(self._held) for block in claim.blocks]
         connection = self._engine.connect()
         try:
             connection.execute(
@@ -193,6 +194,8 @@ class Claims:
                 )
                 .where(self._is_mine(), EmbeddingClaim.block >= self._blocks.start)
                 .where(EmbeddingClaim.block < self._blocks.stop)
+                # A claim that the server has ended is still being worked on here.
+                .where(EmbeddingClaim.block.not_in(mine))
                 .order_by(EmbeddingClaim.block)
                 # Whoever waits for one, waits for no second: it may hold what that one waits for.
                 .limit(1 if wait else self._at_once)
@@ -210,7 +213,7 @@ class Claims:
                 )
             ]
         except BaseException:
-            connection.close()
+            _let_go(connection)
             raise
         return _Claim(connection, [row.block for row in rows], tiles, len(tiles))
 
@@ -283,6 +286,12 @@ def _lay_out(session: Session, model_version_id: int, dataset_id: int, blocks: r
     )
     total = select(func.coalesce(func.sum(counted.c.n_missing), 0)).add_cte(entered)
     return int(session.execute(total).scalar_one())
+
+
+def _let_go(connection: Connection) -> None:
+    """End a session and its locks, even one that the server has ended already."""
+    connection.invalidate()
+    connection.close()
 
 
 def _ask(connection: Connection, statement: Any) -> bool:

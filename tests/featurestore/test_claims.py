@@ -259,6 +259,45 @@ def test_a_process_that_hangs_keeps_its_blocks_for_a_limited_time(
     assert n_rows(store, version_id, dataset_id) == 0
 
 
+def end_sessions(store: Engine) -> int:
+    """End the sessions that hold claims, as the server does with those that say nothing."""
+    with store.connect() as connection:
+        return len(
+            connection.scalars(
+                text(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND state = 'idle in transaction'"
+                    " AND pid <> pg_backend_pid()"
+                )
+            ).all()
+        )
+
+
+def test_whose_session_was_ended_leaves_without_a_word(
+    store: Engine, version_id: int, dataset_id: int
+) -> None:
+    with Claims(store, version_id, dataset_id) as claims:
+        assert claims.take()
+        assert end_sessions(store) == 1
+    assert len(work(store, version_id, dataset_id)) == N_TILES
+
+
+def test_a_block_that_was_lost_is_not_given_out_again_while_it_is_worked_on(
+    store: Engine, version_id: int, dataset_id: int
+) -> None:
+    with Claims(store, version_id, dataset_id) as claims:
+        assert claims.take()
+        tiles = claims.tiles()
+        computed = [tile.tile_id for tile in islice(tiles, 10)]
+        assert end_sessions(store) == 1
+        computed += [tile.tile_id for tile in tiles]
+        assert computed == work_of_all(store, dataset_id)
+        write(store, version_id, computed)
+        claims.done(len(computed))
+        assert not claims.take()  # the lost one is struck out, since it lacks nothing
+    assert n_rows(store, version_id, dataset_id) == 0
+
+
 def test_whoever_has_nothing_left_waits_for_the_others(
     store: Engine, version_id: int, dataset_id: int
 ) -> None:
