@@ -30,8 +30,6 @@ class Posterior:
     p_a_better, p_equivalent, p_b_better : float
         Posterior probability of a difference below ``-rope``, within, and above ``rope``.
         They add up to 1.
-    n_splits : int
-        Splits that the posterior rests on.
     """
 
     difference: float
@@ -41,7 +39,6 @@ class Posterior:
     p_a_better: float
     p_equivalent: float
     p_b_better: float
-    n_splits: int
 
 
 def correlated_posterior(
@@ -92,33 +89,67 @@ def correlated_posterior(
     Corani & Benavoli, Machine Learning 100:285-304, 2015 (the test). Benavoli, Corani, Demšar
     & Zaffalon, Time for a change, JMLR 18:1-36, 2017 (the region).
     """
-    from scipy.stats import t as student
-
     if n_repeats < 2:
         raise CohortError(
             f"got {n_repeats} repeat(s), expected at least 2: the variance of one deal of the "
             "folds does not show what another deal would give; repeat the cross-validation"
         )
+    found = compare_scores(a, b, n_train, n_test, confidence=credibility)
+    return posterior(
+        found.difference,
+        found.standard_error,
+        df=found.n_splits - 1,
+        rope=rope,
+        credibility=credibility,
+    )
+
+
+def posterior(
+    difference: float,
+    standard_error: float,
+    *,
+    df: float = math.inf,
+    rope: float,
+    credibility: float = 0.95,
+) -> Posterior:
+    """Posterior of a difference that was estimated with a standard error, under a flat prior.
+
+    Student's t with ``df`` degrees of freedom (infinite: the normal distribution) about the
+    difference, scaled by its standard error. Assumes that the estimate is distributed so.
+
+    Parameters
+    ----------
+    difference, standard_error : float
+        As a test that holds gives them, e.g. :func:`analysis.jackknife.jackknife_difference`.
+    df : float
+        Degrees of freedom of the standard error.
+    rope, credibility
+        As for :func:`correlated_posterior`.
+
+    Raises
+    ------
+    CohortError
+        The region or the standard error is negative.
+    """
+    from scipy.stats import t as student
+
     if not (math.isfinite(rope) and rope >= 0):
         raise CohortError(f"the region of equivalence must not be negative, got {rope}")
-    found = compare_scores(a, b, n_train, n_test, confidence=credibility)
-    df = found.n_splits - 1
-    # The interval is the mean and as many scales to either side as the quantile says.
-    half_width = (found.ci_high - found.ci_low) / 2
-    scale = half_width / float(student.ppf((1 + credibility) / 2, df))
-    if scale == 0:  # all splits agree: all probability is at one point
-        below, above = float(found.difference < -rope), float(found.difference > rope)
+    if not standard_error >= 0:
+        raise CohortError(f"a standard error must not be negative, got {standard_error}")
+    half_width = standard_error * float(student.ppf((1 + credibility) / 2, df))
+    if standard_error == 0:  # no spread: all probability is at one point
+        below, above = float(difference < -rope), float(difference > rope)
     else:
-        below = float(student.cdf((-rope - found.difference) / scale, df))
-        above = float(student.sf((rope - found.difference) / scale, df))
+        below = float(student.cdf((-rope - difference) / standard_error, df))
+        above = float(student.sf((rope - difference) / standard_error, df))
     return Posterior(
-        difference=found.difference,
-        low=found.ci_low,
-        high=found.ci_high,
+        difference=difference,
+        low=difference - half_width,
+        high=difference + half_width,
         rope=float(rope),
         p_a_better=below,
         # Rounding must not give a point of no width some probability.
-        p_equivalent=0.0 if rope == 0 and scale > 0 else max(0.0, 1 - below - above),
+        p_equivalent=0.0 if rope == 0 and standard_error > 0 else max(0.0, 1 - below - above),
         p_b_better=above,
-        n_splits=found.n_splits,
     )

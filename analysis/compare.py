@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COMPARISON_COLUMNS = (
     "task", "target", "metric", "encoder_a", "encoder_b", "mean_a", "mean_b", "difference",
-    "ci_low", "ci_high", "t_naive", "p_naive", "t_corrected", "p_corrected",
+    "standard_error", "ci_low", "ci_high", "t_naive", "p_naive", "t_corrected", "p_corrected",
     "n_splits", "n_repeats", "n_folds", "leakage_checked", "leakage_note",
 )  # fmt: skip
 
@@ -38,8 +38,10 @@ class Comparison:
         Mean score of each encoder over the splits.
     difference : float
         ``mean_b - mean_a``: positive where the second encoder scores higher.
+    standard_error : float
+        Of the difference, from the corrected variance.
     ci_low, ci_high : float
-        Confidence interval of the difference, from the corrected variance.
+        Confidence interval of the difference, from the same.
     t_naive, p_naive : float
         Paired t-test over splits as if they were independent; two-sided. Too small a p.
     t_corrected, p_corrected : float
@@ -51,6 +53,7 @@ class Comparison:
     mean_a: float
     mean_b: float
     difference: float
+    standard_error: float
     ci_low: float
     ci_high: float
     t_naive: float
@@ -136,6 +139,7 @@ def compare_scores(
         mean_a=float(scores_a.mean()),
         mean_b=float(scores_b.mean()),
         difference=difference,
+        standard_error=se_corrected,
         ci_low=difference - half_width,
         ci_high=difference + half_width,
         t_naive=t_naive,

@@ -6,6 +6,7 @@ they are those of its backend, be it Ray's, Dask's or processes of this machine.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -77,12 +78,20 @@ def _on_backend(
     with Parallel(n_jobs=n_jobs, batch_size=-(-n_at_once // n_jobs)) as parallel:
         for first in range(0, len(items), n_at_once):
             some = items[first : first + n_at_once]
-            yield from parallel(delayed(_on_one_core)(work, item) for item in some)
+            for result, told in parallel(delayed(_on_one_core)(work, item) for item in some):
+                for warning in told:
+                    warnings.warn_explicit(*warning)
+                yield result
 
 
-def _on_one_core(work: Callable[[Item], Result], item: Item) -> Result:
-    with _blas().limit(limits=1):
-        return work(item)
+def _on_one_core(
+    work: Callable[[Item], Result], item: Item
+) -> tuple[Result, list[tuple[Warning | str, type[Warning], str, int]]]:
+    """A result, and the warnings that would otherwise end in another machine's log."""
+    with _blas().limit(limits=1), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = work(item)
+    return result, [(each.message, each.category, each.filename, each.lineno) for each in caught]
 
 
 @cache

@@ -7,6 +7,7 @@ targets; how much better it is, the scores say.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ from featurestore.errors import CohortError
 if TYPE_CHECKING:
     import pandas as pd
 
+RANK_COLUMNS = (
+    "encoder", "metric", "mean_rank", "mean_score", "critical_difference", "p_f", "n_targets",
+)  # fmt: skip
 MIN_TARGETS = 6
 """Fewer targets cannot rank even three encoders beyond chance, whatever the scores are."""
 
@@ -118,6 +122,38 @@ def critical_difference(scores: pd.DataFrame, *, alpha: float = 0.05) -> Critica
         n_targets=n,
         alpha=alpha,
     )
+
+
+def encoder_ranks(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Average ranks of encoders over the targets of a metric, as rows to be kept.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As an evaluation returns it: one row an encoder, target, metric and split. Targets
+        without a score of every encoder, and the target "all", are passed over.
+    metric : str
+        One of which more is better.
+
+    Returns
+    -------
+    DataFrame
+        One row an encoder, best first, with the columns ``RANK_COLUMNS``; no row where there
+        are too few encoders or targets to rank, see :func:`critical_difference`.
+    """
+    import pandas as pd
+
+    chosen = scores[(scores["metric"] == metric) & (scores["target"] != "all")]
+    means = chosen.pivot_table("value", "target", "encoder", sort=False).dropna()
+    rows = []
+    with suppress(CohortError):
+        found = critical_difference(means)
+        of_all = (found.critical_difference, found.p_f, found.n_targets)
+        for encoder, rank, score in zip(
+            found.ranks.index, found.ranks, found.mean_scores, strict=True
+        ):
+            rows.append((encoder, metric, rank, score, *of_all))
+    return pd.DataFrame(rows, columns=list(RANK_COLUMNS))
 
 
 @cache

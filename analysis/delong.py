@@ -24,6 +24,8 @@ class DeLong:
         Area under each encoder's curve.
     difference : float
         ``auroc_b - auroc_a``.
+    standard_error : float
+        Of the difference.
     ci_low, ci_high : float
         Confidence interval of the difference.
     z, p : float
@@ -35,6 +37,7 @@ class DeLong:
     auroc_a: float
     auroc_b: float
     difference: float
+    standard_error: float
     ci_low: float
     ci_high: float
     z: float
@@ -104,6 +107,7 @@ def delong_test(
         auroc_a=float(areas[0]),
         auroc_b=float(areas[1]),
         difference=difference,
+        standard_error=standard_error,
         ci_low=difference - half_width,
         ci_high=difference + half_width,
         z=z,

@@ -20,7 +20,7 @@ _LEAST_P = 1e-16  # below it a double's p-value says nothing but "tiny"
 
 
 def volcano_figure(genes: pd.DataFrame) -> Figure:
-    """Difference of two encoders against the corrected p-value, a point a gene.
+    """Difference of two encoders against the reported p-value, a point a gene.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def volcano_figure(genes: pd.DataFrame) -> Figure:
     encoder_a, encoder_b, metric = _one_question(genes)
     figure = new_figure(5.4, 5.2)
     panel = figure.subplots()
-    height = -np.log10(genes["p_corrected"].to_numpy(dtype=float).clip(min=_LEAST_P))
+    height = -np.log10(genes["p"].to_numpy(dtype=float).clip(min=_LEAST_P))
     _draw_genes(panel, genes, genes["difference"].to_numpy(dtype=float), height)
     panel.axvline(0, color=INK, linewidth=1)
     panel.axhline(-np.log10(0.05), color=GREY, linewidth=1, linestyle=":")
@@ -53,7 +53,7 @@ def volcano_figure(genes: pd.DataFrame) -> Figure:
     panel.set_xlim(-1.15 * widest, 1.15 * widest)
     panel.set_ylim(bottom=0)
     panel.set_xlabel(f"difference of {METRIC_NAMES.get(metric, metric)}, {encoder_b} − {encoder_a}")
-    panel.set_ylabel("−log₁₀ p, corrected resampled t-test")
+    panel.set_ylabel("−log₁₀ p, corrected for shared patients")
     _finish(panel, encoder_a, encoder_b, genes)
     return figure
 
@@ -97,7 +97,7 @@ def _one_question(genes: pd.DataFrame) -> tuple[str, str, str]:
 
 def _is_sure(genes: pd.DataFrame) -> pd.Series[bool]:
     # Where there is one gene only there is nothing to correct for.
-    decisive = genes["q_corrected"].astype(float).fillna(genes["p_corrected"])
+    decisive = genes["q"].astype(float).fillna(genes["p"])
     return decisive < 0.05
 
 
@@ -115,7 +115,7 @@ def _draw_genes(panel: Axes, genes: pd.DataFrame, x: np.ndarray, y: np.ndarray) 
 
 
 def _name_surest(panel: Axes, genes: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> None:
-    surest = np.argsort(genes["p_corrected"].to_numpy(dtype=float), kind="stable")[:_N_NAMED]
+    surest = np.argsort(genes["p"].to_numpy(dtype=float), kind="stable")[:_N_NAMED]
     is_sure = _is_sure(genes).to_numpy(dtype=bool)
     for row in surest[is_sure[surest]]:
         panel.annotate(

@@ -78,25 +78,23 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def add_q_values(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Add ``q_corrected``: Benjamini-Hochberg over the targets of each metric and pair.
+    """Add ``q``: Benjamini-Hochberg of ``p`` over the targets of each metric and pair.
 
     Parameters
     ----------
     comparisons : DataFrame
-        As :func:`analysis.compare.compare_encoders` gives it.
+        As :func:`analysis.reported.reported` gives it.
 
     Returns
     -------
     DataFrame
         A copy with one more column.
     """
-    return _adjusted(
-        comparisons, "q_corrected", ["task", "metric", "encoder_a", "encoder_b"], q_values
-    )
+    return _adjusted(comparisons, "q", ["task", "metric", "encoder_a", "encoder_b"], q_values)
 
 
 def add_holm(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Add ``p_holm``: Holm's adjustment over the pairs of encoders of each metric and target.
+    """Add ``p_holm``: Holm's adjustment of ``p`` over the pairs of each metric and target.
 
     Where one target is judged (tissue) and many encoders are, this is the column to read;
     where many genes are, the q-values are.
@@ -104,7 +102,7 @@ def add_holm(comparisons: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     comparisons : DataFrame
-        As :func:`analysis.compare.compare_encoders` gives it.
+        As :func:`analysis.reported.reported` gives it.
 
     Returns
     -------
@@ -120,9 +118,7 @@ def _adjusted(
     keys: list[str],
     method: Callable[[ArrayLike], NDArray[np.float64]],
 ) -> pd.DataFrame:
-    adjusted = comparisons.groupby(keys, sort=False)["p_corrected"].transform(
-        lambda p: method(p.to_numpy())
-    )
+    adjusted = comparisons.groupby(keys, sort=False)["p"].transform(lambda p: method(p.to_numpy()))
     return comparisons.assign(**{column: adjusted})
 
 

@@ -151,22 +151,23 @@ def prediction_changes(
     Parameters
     ----------
     axes : SplitAxes
-    values : ndarray of shape (n_train,)
-        One target of the training patients; finite.
+    values : ndarray of shape (n_train, n_targets)
+        Targets of the training patients, all of this penalty; finite.
     penalty : float
         The one that :func:`predict` chose.
 
     Returns
     -------
-    ndarray of shape (n_test, n_train), float64
+    ndarray of shape (n_targets, n_test, n_train), float64
     """
     n, squares = len(values), np.square(axes.lengths)
     kept = squares / (squares + penalty * axes.mean_square)
     smoothed = axes.train * kept
-    residuals = values - values.mean() - smoothed @ (axes.train.T @ values)
+    residuals = values - values.mean(axis=0) - smoothed @ (axes.train.T @ values)
     leverage = 1 / n + np.einsum("ik,ik->i", smoothed, axes.train)
     weights = 1 / n + (axes.test * (kept / axes.lengths)) @ axes.train.T
-    return np.asarray(-weights * (residuals / (1 - leverage)), dtype=np.float64)
+    own = (residuals / (1 - leverage)[:, None]).T
+    return np.asarray(-weights * own[:, None, :], dtype=np.float64)
 
 
 def _leave_one_out_errors(

@@ -19,15 +19,15 @@ from featurestore.tables import (
     Tile,
 )
 
-_GENE_COLUMNS = ["target", "patient_id", "observed", "predicted"]
+_GENE_COLUMNS = ["target", "patient_id", "observed", "predicted", "folds"]
 
 
 def gene_predictions_frame(
     session: Session, experiment_id: int, encoder: str, genes: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """One encoder's out-of-fold predictions: columns target, patient_id, observed, predicted.
+    """One encoder's predictions: columns target, patient_id, observed, predicted, folds.
 
-    ``predicted`` holds one number a repeat. Without ``genes``, of all of them.
+    ``predicted`` and ``folds`` hold one number a repeat. Without ``genes``, of all of them.
     """
     statement = (
         select(*(getattr(CvGenePrediction, name) for name in _GENE_COLUMNS))

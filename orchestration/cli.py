@@ -220,12 +220,15 @@ def doctor(as_json: AsJson = False) -> None:
 def _show_results(home: Home, study: str, as_json: bool) -> None:
     from sqlalchemy.orm import Session
 
+    from featurestore.evidence import FOLDS, robustness_frame
     from featurestore.gene_results import better_counts_frame, predictable_counts
     from featurestore.result_frames import comparisons_frame
+    from orchestration.fold_columns import with_folds
     from orchestration.results_view import results_view
 
     with Session(home.engine) as session:
-        comparisons = comparisons_frame(session, study)
+        folds = robustness_frame(session, study, FOLDS)
+        comparisons = with_folds(comparisons_frame(session, study), folds)
         better = better_counts_frame(session, study)
         predictable = predictable_counts(session, study)
     if as_json:

@@ -15,7 +15,7 @@ from featurestore import results
 from featurestore.errors import FfpeError, SourceError, StoreError
 from featurestore.results import ExperimentKey
 from featurestore.study_datasets import is_as_read
-from orchestration.experiments import tissue_inputs
+from orchestration.experiments import TASK, tissue_inputs
 from orchestration.gene_inputs import gene_inputs
 from orchestration.home import Home
 from orchestration.luad_sources import (
@@ -38,9 +38,11 @@ from orchestration.naming import (
     TISSUE_COMPARISON,
     TISSUE_SCORES,
     TISSUE_TILES,
+    robustness_of,
 )
 from orchestration.registry import pointer_of, recipe_sha256, weights_present
 from orchestration.retrieval import retrieval_inputs
+from orchestration.robustness import is_checked
 from orchestration.study import Study
 from orchestration.study_encoders import EncoderEntry
 from orchestration.study_sections import CLINICAL
@@ -114,16 +116,26 @@ def stale_analysis(home: Home, study: Study) -> list[str]:
                 lambda: tissue_inputs(session, study).key,
                 [TISSUE_SCORES, TISSUE_COMPARISON],
             )
+            stale += _unchecked(session, TASK, lambda: tissue_inputs(session, study).key)
             stale += _stale_experiment(
                 session, lambda: retrieval_inputs(session, study).key, [RETRIEVAL_COMPARISON]
             )
         for task in gene_tasks(study):
-            stale += _stale_experiment(
-                session,
-                lambda task=task: gene_inputs(home, session, study, task).key,  # type: ignore[misc]
-                [f"{task}_scores", f"{task}_comparison"],
-            )
+            key_now = partial(_gene_key, home, session, study, task)
+            stale += _stale_experiment(session, key_now, [f"{task}_scores", f"{task}_comparison"])
+            stale += _unchecked(session, task, key_now)
     return stale
+
+
+def _gene_key(home: Home, session: Session, study: Study, task: str) -> ExperimentKey:
+    return gene_inputs(home, session, study, task).key
+
+
+def _unchecked(session: Session, task: str, key_now: Callable[[], ExperimentKey]) -> list[str]:
+    try:
+        return [] if is_checked(session, key_now()) else [robustness_of(task)]
+    except FfpeError:
+        return [robustness_of(task)]
 
 
 def _stale_experiment(

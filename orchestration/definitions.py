@@ -22,6 +22,7 @@ from orchestration.defs.guards import guard_checks
 from orchestration.defs.maps import map_assets
 from orchestration.defs.models import model_assets
 from orchestration.defs.report import report_assets
+from orchestration.defs.robustness import robustness_assets
 from orchestration.defs.search import search_assets
 from orchestration.defs.slides import luad_source_assets
 from orchestration.defs.sources import source_assets
@@ -50,7 +51,8 @@ def build_definitions(
         assets += source_assets(study) + model_assets(study)
         assets += luad_source_assets(study) + feature_assets(study) + class_assets(study)
         assets += map_assets(study) + search_assets(study)
-        assets += [*analysis_assets(study), *gene_assets(study), *report_assets(study)]
+        assets += [*analysis_assets(study), *gene_assets(study), *robustness_assets(study)]
+        assets += report_assets(study)
         checks += study_checks(study) + guard_checks(study)
     return dg.Definitions(
         assets=assets,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from featurestore import result_frames, results, versions
+from featurestore import evidence, result_frames, results, versions
 from featurestore.errors import StoreError
 from featurestore.results import ExperimentKey, TilePredictions
 from featurestore.study_datasets import study_dataset
@@ -19,7 +19,7 @@ from orchestration.pretraining_note import note_with_pretraining
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
-from orchestration.study_sections import Tissue
+from orchestration.study_sections import BASELINES, Tissue
 
 TASK = "tissue"
 
@@ -95,6 +95,7 @@ def score_tissue(
     """
     from analysis.cohort import load_tissue_cohort
     from analysis.tissue import TissueSettings, evaluate_tissue
+    from analysis.tissue_tests import tissue_tests
 
     with Session(home.engine) as session:
         inputs = tissue_inputs(session, study)
@@ -108,6 +109,7 @@ def score_tissue(
             version_ids=inputs.version_ids,
         )
     result = evaluate_tissue(cohort, TissueSettings(**inputs.key.settings), on_progress=on_progress)
+    tests = tissue_tests(result, baselines=BASELINES)
     with transaction(home) as session:
         people = [] if cohort.patients is None else list(cohort.patients)
         note = note_with_pretraining(
@@ -126,6 +128,7 @@ def score_tissue(
             run_id=run_id,
         )
         results.write_scores(session, experiment_id, inputs.version_ids, result.scores)
+        evidence.write_tests(session, experiment_id, tests)
         for encoder, version_id in inputs.version_ids.items():
             fold_predictions = result.predictions[encoder]
             predictions = TilePredictions(
@@ -153,9 +156,12 @@ def compare_tissue(home: Home, study: Study) -> tuple[int, pd.DataFrame, pd.Data
         If the scores of the study as it is now were not computed yet.
     """
     from analysis.compare import compare_encoders
+    from analysis.critical_difference import encoder_ranks
+    from analysis.reported import reported
 
     with transaction(home) as session:
-        key = tissue_inputs(session, study).key
+        inputs = tissue_inputs(session, study)
+        key = inputs.key
         experiment_id = results.find_experiment(session, key)
         if experiment_id is None:
             raise StoreError(
@@ -164,13 +170,17 @@ def compare_tissue(home: Home, study: Study) -> tuple[int, pd.DataFrame, pd.Data
             )
         experiment = session.get_one(Experiment, experiment_id)
         scores = result_frames.scores_frame(session, experiment_id)
-        comparisons = compare_encoders(
-            scores,
-            n_folds=experiment.n_folds,
-            n_repeats=experiment.n_repeats,
-            leakage_checked=experiment.leakage_checked,
-            leakage_note=experiment.leakage_note,
+        comparisons = reported(
+            compare_encoders(
+                scores,
+                n_folds=experiment.n_folds,
+                n_repeats=experiment.n_repeats,
+                leakage_checked=experiment.leakage_checked,
+                leakage_note=experiment.leakage_note,
+            )
         )
         results.write_comparisons(session, experiment_id, comparisons)
+        ranks = encoder_ranks(scores, "recall")
+        evidence.write_ranks(session, experiment_id, inputs.version_ids, ranks)
         results.make_current(session, key)
     return experiment_id, scores, comparisons

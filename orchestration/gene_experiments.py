@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from featurestore import gene_results, result_frames, results
-from featurestore.errors import Reject, StoreError
+from featurestore import evidence, gene_results, result_frames, results
+from featurestore.errors import StoreError
 from featurestore.ledger import record_rejects
-from featurestore.molecular_frames import (
-    expression_frame,
-    mutation_frame,
-    source_patients,
-)
-from featurestore.patient_matching import match_patients
 from featurestore.tables import Experiment
-from orchestration.clinical_baseline import CLINICAL, clinical_features
-from orchestration.gene_inputs import GeneInputs, gene_inputs
+from orchestration.clinical_baseline import CLINICAL
+from orchestration.gene_inputs import GeneInputs, gene_inputs, load_gene_cohort
 from orchestration.home import Home
-from orchestration.luad_sources import (
-    EXPRESSION,
-    MUTATION,
-    clinical_source,
-    luad_section,
-)
+from orchestration.luad_sources import EXPRESSION, MUTATION
 from orchestration.pretraining_note import note_with_pretraining
 from orchestration.resources import transaction
 from orchestration.study import Study
@@ -63,13 +51,14 @@ def score_genes(
         If the question must not or cannot be answered; see :mod:`analysis.cohort`.
     """
     from analysis.better_genes import better_genes
+    from analysis.gene_tests import gene_tests
 
     with Session(home.engine) as session:
         inputs = gene_inputs(home, session, study, task)
         known = results.find_experiment(session, inputs.key)
         if known is not None:
             return known, False
-        cohort, rejects = _cohort(home, session, study, task, inputs)
+        cohort, rejects = load_gene_cohort(home, session, study, task, inputs)
     result, predictable = _evaluate(cohort, inputs, task, on_progress)
     counts = better_genes(
         cohort,
@@ -77,6 +66,13 @@ def score_genes(
         predictability=predictable,
         baselines={*BASELINES, CLINICAL},
         on_progress=_reporter(on_progress, f"{task}: exchange encoders"),
+    )
+    tests = gene_tests(
+        cohort,
+        result,
+        n_components=inputs.key.settings.get("n_components"),
+        baselines={*BASELINES, CLINICAL},
+        on_progress=_reporter(on_progress, f"{task}: test genes"),
     )
     with transaction(home) as session:
         everything = [*inputs.rejects, *rejects, *result.rejects]
@@ -105,30 +101,8 @@ def score_genes(
                 n_permutations=inputs.key.settings["n_permutations"],
             )
         gene_results.write_better_counts(session, experiment_id, counts)
+        evidence.write_tests(session, experiment_id, tests)
     return experiment_id, True
-
-
-def _cohort(
-    home: Home, session: Session, study: Study, task: str, inputs: GeneInputs
-) -> tuple[PatientCohort, tuple[Reject, ...]]:
-    from analysis.cohort import Pooled, load_patient_cohort, pooled_patients
-
-    encoders = {name: key for name, key in inputs.version_ids.items() if name != CLINICAL}
-    pooled = Pooled(study.name, inputs.dataset_id, encoders, inputs.own_dataset_ids)
-    tissue, lacking = pooled_patients(session, pooled)
-    known = source_patients(session, inputs.source.source_id)
-    matched = match_patients(tissue, {task: known})
-    frame = expression_frame if task == EXPRESSION else mutation_frame
-    targets = frame(
-        session, inputs.source.source_id, patients=matched.patients, symbols=inputs.genes
-    )
-    by_site = luad_section(study).group == "site"
-    cohort = load_patient_cohort(session, pooled, targets, by_site=by_site)
-    if CLINICAL in inputs.version_ids:
-        source = clinical_source(home, session, study)
-        matrix, _ = clinical_features(session, source, matched.patients)
-        cohort = replace(cohort, features={**cohort.features, CLINICAL: matrix})
-    return cohort, (*lacking, *matched.rejects)
 
 
 def _evaluate(
@@ -199,10 +173,12 @@ def compare_genes(home: Home, study: Study, task: str) -> tuple[int, pd.DataFram
         If the scores of the study as it is now were not computed yet.
     """
     from analysis.compare import compare_encoders
-    from analysis.multiplicity import add_q_values
+    from analysis.critical_difference import encoder_ranks
+    from analysis.reported import reported
 
     with transaction(home) as session:
-        key = gene_inputs(home, session, study, task).key
+        inputs = gene_inputs(home, session, study, task)
+        key = inputs.key
         experiment_id = results.find_experiment(session, key)
         if experiment_id is None:
             raise StoreError(
@@ -210,16 +186,20 @@ def compare_genes(home: Home, study: Study, task: str) -> tuple[int, pd.DataFram
                 f"materialise {study.name}/{task}_scores first"
             )
         experiment = session.get_one(Experiment, experiment_id)
+        scores = result_frames.scores_frame(session, experiment_id)
         comparisons = compare_encoders(
-            result_frames.scores_frame(session, experiment_id),
+            scores,
             n_folds=experiment.n_folds,
             n_repeats=experiment.n_repeats,
             leakage_checked=experiment.leakage_checked,
             leakage_note=experiment.leakage_note,
             task=task,
         )
-        comparisons = add_q_values(comparisons)
+        tests = evidence.tests_frame(session, experiment_id)
+        comparisons = reported(comparisons, tests, many_targets=True)
         results.write_comparisons(session, experiment_id, comparisons)
+        ranks = encoder_ranks(scores, main_metric(task))
+        evidence.write_ranks(session, experiment_id, inputs.version_ids, ranks)
         results.make_current(session, key)
     return experiment_id, comparisons
 

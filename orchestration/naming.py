@@ -40,6 +40,11 @@ def asset_key(study: Study, name: str) -> dg.AssetKey:
     return dg.AssetKey([study.name, name])
 
 
+def robustness_of(task: str) -> str:
+    """The asset that asks whether something else explains a task's results."""
+    return f"{task}_robustness"
+
+
 def code_version(*sections: BaseModel | tuple[BaseModel, ...] | int | None) -> str:
     """Digest of the settings that an asset depends on, so that a changed key shows as stale."""
     plain = [

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestration.fold_columns import has_folds, kept_whole, optimism
 from orchestration.study_sections import BASELINES, CLINICAL
 
 _SHARES = {"accuracy", "balanced_accuracy", "recall", "majority_accuracy_at_5", "map_at_5"}
@@ -54,7 +55,7 @@ def results_view(
 def tissue_view(comparisons: pd.DataFrame) -> RenderableType:
     """Comparisons over all classes, then those of the first pair a class.
 
-    The corrected p-value stands first; the naive one beside it is the paper's.
+    The reported p-value stands first; the naive one beside it is the paper's.
     """
     overall = comparisons[comparisons["target"] == "all"].copy()
     rank = {metric: position for position, metric in enumerate(_METRIC_ORDER)}
@@ -76,7 +77,7 @@ def gene_view(
     """The sentences of a task on genes, and the genes that differ most between the first pair."""
     first = comparisons.iloc[0]
     shown = comparisons[_is_pair(comparisons, first)]
-    shown = shown[shown["metric"] == _GENE_METRIC[task]].sort_values("p_corrected", kind="stable")
+    shown = shown[shown["metric"] == _GENE_METRIC[task]].sort_values("p", kind="stable")
     metric = _GENE_METRIC[task]
     title = f"{task.capitalize()}: {first['encoder_a']} → {first['encoder_b']}, {metric}"
     if len(shown) > _N_GENES:
@@ -118,13 +119,19 @@ def significance_sentences(task: str, comparisons: pd.DataFrame) -> list[str]:
     sentences = []
     for (a, b), pair in rows.groupby(["encoder_a", "encoder_b"], sort=False):
         better = pair["difference"] > 0
-        corrected, naive = pair["q_corrected"] < 0.05, pair["p_naive"] < 0.05
+        found, naive = pair["q"] < 0.05, pair["p_naive"] < 0.05
         sentences.append(
-            f"{task}: by the corrected test (q < 0.05) {(corrected & better).sum()} genes are "
-            f"better with {b} and {(corrected & ~better).sum()} with {a}; the naive test "
+            f"{task}: by the {tests_in_words(pair)} (q < 0.05) {(found & better).sum()} genes are "
+            f"better with {b} and {(found & ~better).sum()} with {a}; the naive test "
             f"(p < 0.05) would say {(naive & better).sum()} and {(naive & ~better).sum()}"
         )
     return sentences
+
+
+def tests_in_words(comparisons: pd.DataFrame) -> str:
+    """The tests that rows report, as a person would say them."""
+    names = {"corrected_t": "corrected t-test", "jackknife": "jackknife"}
+    return " or ".join(names[test] for test in sorted(comparisons["test"].unique(), reverse=True))
 
 
 def colour_warnings(comparisons: pd.DataFrame) -> list[str]:
@@ -168,14 +175,15 @@ def _comparisons(title: str, rows: pd.DataFrame, key: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in (key, "a", "b"):
         table.add_column(name)
-    has_q = rows["q_corrected"].notna().any()
-    numbers = ["mean a", "mean b", "difference", "95 % CI", "p corrected"]
-    for name in [*numbers, *(["q"] if has_q else []), "p naive", "splits"]:
+    has_q = rows["q"].notna().any()
+    numbers = ["mean a", "mean b", "difference", "95 % CI", f"p, {tests_in_words(rows)}"]
+    extra = [f"optimism of a, b (whole {kept_whole(rows)})"] if has_folds(rows) else []
+    for name in [*numbers, *(["q"] if has_q else []), "p naive", "splits", *extra]:
         table.add_column(name, justify="right")
     for row in rows.to_dict(orient="records"):
         scale, unit = (100, " %") if row["metric"] in _SHARES else (1, "")
         digits = 2 if scale == 100 else 4
-        decisive = row["q_corrected"] if has_q else row["p_corrected"]
+        decisive = row["q"] if has_q else row["p"]
         style = "bold green" if decisive < 0.05 else ""
         table.add_row(
             _SHOWN_AS.get(str(row[key]), str(row[key])),
@@ -185,9 +193,14 @@ def _comparisons(title: str, rows: pd.DataFrame, key: str) -> Table:
             f"{scale * row['mean_b']:.{digits}f}{unit}",
             f"{scale * row['difference']:+.{digits}f}",
             f"{scale * row['ci_low']:+.{digits}f} … {scale * row['ci_high']:+.{digits}f}",
-            Text(p_value(row["p_corrected"]), style="" if has_q else style),
-            *([Text(p_value(row["q_corrected"]), style=style)] if has_q else []),
+            Text(p_value(row["p"]), style="" if has_q else style),
+            *([Text(p_value(row["q"]), style=style)] if has_q else []),
             Text(p_value(row["p_naive"]), style="dim"),
             str(row["n_splits"]),
+            *(
+                ["  ".join(f"{scale * optimism(row, side):+.{digits}f}" for side in "ab")]
+                if extra
+                else []
+            ),
         )
     return table

@@ -212,6 +212,7 @@ def compare_retrieval(home: Home, study: Study, *, run_id: str | None) -> Compar
     """
     from analysis.cohort import load_tissue_cohort
     from analysis.compare import compare_encoders
+    from analysis.reported import reported
     from analysis.retrieval import score_retrieval
     from analysis.splits import patient_groups, repeated_folds
 
@@ -249,13 +250,15 @@ def compare_retrieval(home: Home, study: Study, *, run_id: str | None) -> Compar
             results.write_scores(session, experiment_id, inputs.version_ids, scored)
         experiment = session.get_one(Experiment, experiment_id)
         scores = result_frames.scores_frame(session, experiment_id)
-        comparisons = compare_encoders(
-            scores,
-            n_folds=experiment.n_folds,
-            n_repeats=experiment.n_repeats,
-            leakage_checked=experiment.leakage_checked,
-            leakage_note=experiment.leakage_note,
-            task=TASK,
+        comparisons = reported(
+            compare_encoders(
+                scores,
+                n_folds=experiment.n_folds,
+                n_repeats=experiment.n_repeats,
+                leakage_checked=experiment.leakage_checked,
+                leakage_note=experiment.leakage_note,
+                task=TASK,
+            )
         )
         results.write_comparisons(session, experiment_id, comparisons)
         results.make_current(session, inputs.key)

@@ -14,6 +14,14 @@ from featurestore.tables.encoders import (
     StudyEncoder,
     TrainingEpoch,
 )
+from featurestore.tables.evidence import (
+    AddedValueRow,
+    ComparisonTest,
+    EncoderRank,
+    FoldOptimism,
+    Robustness,
+    StratumDifference,
+)
 from featurestore.tables.gene_results import BetterCount, CvGenePrediction, Predictability
 from featurestore.tables.guards import GuardResult, TileFingerprint
 from featurestore.tables.ledger import RejectRow
@@ -50,10 +58,12 @@ from featurestore.tables.tissue import (
 )
 
 __all__ = [
+    "AddedValueRow",
     "Base",
     "BetterCount",
     "Clinical",
     "Comparison",
+    "ComparisonTest",
     "CvGenePrediction",
     "CvPrediction",
     "CvScore",
@@ -61,9 +71,11 @@ __all__ = [
     "DatasetTile",
     "Embedding",
     "EmbeddingClaim",
+    "EncoderRank",
     "Experiment",
     "ExperimentEncoder",
     "Expression",
+    "FoldOptimism",
     "Gene",
     "GeneSet",
     "GuardResult",
@@ -75,11 +87,13 @@ __all__ = [
     "Predictability",
     "RejectRow",
     "RetrievalQuality",
+    "Robustness",
     "SearchCode",
     "SearchPending",
     "SearchProjection",
     "SequencedPatient",
     "Slide",
+    "StratumDifference",
     "StudyDataset",
     "StudyEncoder",
     "Tile",

@@ -203,7 +203,15 @@ class Comparison(Base):
         CheckConstraint("ci_low <= difference AND difference <= ci_high", name="interval_holds"),
         CheckConstraint("p_naive BETWEEN 0 AND 1", name="p_naive_range"),
         CheckConstraint("p_corrected BETWEEN 0 AND 1", name="p_corrected_range"),
-        CheckConstraint("q_corrected BETWEEN 0 AND 1", name="q_corrected_range"),
+        CheckConstraint("test IN ('corrected_t', 'jackknife')", name="test_known"),
+        CheckConstraint("p BETWEEN 0 AND 1 AND p_holm BETWEEN p AND 1", name="p_range"),
+        CheckConstraint("q BETWEEN 0 AND 1", name="q_range"),
+        CheckConstraint("standard_error >= 0", name="standard_error_range"),
+        CheckConstraint(
+            "num_nonnulls(rope, p_a_better, p_equivalent, p_b_better) IN (0, 4) "
+            "AND abs(p_a_better + p_equivalent + p_b_better - 1) < 1e-6",
+            name="posterior_whole",
+        ),
         {"comment": "Paired comparisons; the naive p-value never stands without the corrected"},
     )
 
@@ -220,17 +228,39 @@ class Comparison(Base):
     mean_a: Mapped[Double] = mapped_column(comment="Mean of encoder_a over the splits")
     mean_b: Mapped[Double] = mapped_column(comment="Mean of encoder_b over the splits")
     difference: Mapped[Double] = mapped_column(comment="mean_b - mean_a")
-    ci_low: Mapped[Double] = mapped_column(comment="95 % interval, corrected variance")
-    ci_high: Mapped[Double] = mapped_column(comment="95 % interval, corrected variance")
+    test: Mapped[str] = mapped_column(
+        Text,
+        comment="The test reported: corrected_t, or jackknife (further tests: comparison_tests)",
+    )
+    standard_error: Mapped[Double] = mapped_column(comment="Of the difference, by that test")
+    ci_low: Mapped[Double] = mapped_column(comment="Lower end of its 95 % interval")
+    ci_high: Mapped[Double] = mapped_column(comment="Upper end of its 95 % interval")
+    p: Mapped[Double] = mapped_column(comment="Its two-sided p-value")
+    q: Mapped[float | None] = mapped_column(
+        DOUBLE_PRECISION,
+        comment="Benjamini-Hochberg of p over the genes of the pair and metric; NULL where there "
+        "is one question only",
+    )
+    p_holm: Mapped[Double] = mapped_column(
+        comment="Holm of p over the pairs of encoders of the target and metric"
+    )
+    rope: Mapped[float | None] = mapped_column(
+        DOUBLE_PRECISION,
+        comment="Differences up to this size count as equivalent; NULL if not computed yet",
+    )
+    p_a_better: Mapped[float | None] = mapped_column(
+        DOUBLE_PRECISION, comment="Posterior probability that A is better by more than rope"
+    )
+    p_equivalent: Mapped[float | None] = mapped_column(
+        DOUBLE_PRECISION, comment="Posterior probability of a difference within rope"
+    )
+    p_b_better: Mapped[float | None] = mapped_column(
+        DOUBLE_PRECISION, comment="Posterior probability that B is better by more than rope"
+    )
     t_naive: Mapped[Double] = mapped_column(comment="Paired t over splits taken as independent")
     p_naive: Mapped[Double] = mapped_column(comment="Its two-sided p-value: far too small")
     t_corrected: Mapped[Double] = mapped_column(comment="Corrected resampled t (Nadeau & Bengio)")
     p_corrected: Mapped[Double] = mapped_column(comment="Its two-sided p-value")
-    q_corrected: Mapped[float | None] = mapped_column(
-        DOUBLE_PRECISION,
-        comment="Benjamini-Hochberg of p_corrected over the genes of the pair and metric; "
-        "NULL where there is one question only",
-    )
     n_splits: Mapped[int] = mapped_column(comment="Splits on which both have the metric")
     n_repeats: Mapped[SmallInt] = mapped_column(comment="Repeats of the cross-validation")
     n_folds: Mapped[SmallInt] = mapped_column(comment="Folds a repeat")

@@ -1,11 +1,11 @@
 -- Two encoders against each other, with the study's name, of what the study shows now.
 --
--- SELECT encoder_a, encoder_b, difference, ci_low, ci_high, p_corrected FROM study_comparisons
+-- SELECT encoder_a, encoder_b, difference, ci_low, ci_high, test, p, p_naive FROM study_comparisons
 --  WHERE study = 'crc5' AND target = 'all' AND metric = 'accuracy';
 
 CREATE VIEW study_comparisons AS
 SELECT experiments.study,
-       comparisons.task,
+       experiments.task,
        comparisons.target,
        comparisons.metric,
        comparisons.encoder_a,
@@ -15,9 +15,16 @@ SELECT experiments.study,
        comparisons.difference,
        comparisons.ci_low,
        comparisons.ci_high,
+       comparisons.test,
+       comparisons.p,
+       comparisons.q,
+       comparisons.p_holm,
        comparisons.p_corrected,
-       comparisons.q_corrected,
        comparisons.p_naive,
+       comparisons.rope,
+       comparisons.p_a_better,
+       comparisons.p_equivalent,
+       comparisons.p_b_better,
        comparisons.n_splits,
        comparisons.leakage_checked,
        comparisons.leakage_note,
@@ -46,15 +53,29 @@ COMMENT ON COLUMN study_comparisons.mean_b IS 'Mean of encoder_b over the splits
 
 COMMENT ON COLUMN study_comparisons.difference IS 'mean_b - mean_a, in the metric''s unit';
 
-COMMENT ON COLUMN study_comparisons.ci_low IS 'Lower end of the 95 % interval, corrected variance, in the metric''s unit';
+COMMENT ON COLUMN study_comparisons.ci_low IS 'Lower end of the 95 % interval of the test, in the metric''s unit';
 
-COMMENT ON COLUMN study_comparisons.ci_high IS 'Upper end of the 95 % interval, corrected variance, in the metric''s unit';
+COMMENT ON COLUMN study_comparisons.ci_high IS 'Upper end of the 95 % interval of the test, in the metric''s unit';
+
+COMMENT ON COLUMN study_comparisons.test IS 'The test reported: corrected_t, or jackknife (others: study_tests)';
+
+COMMENT ON COLUMN study_comparisons.p IS 'Two-sided p-value of that test, 0-1';
+
+COMMENT ON COLUMN study_comparisons.q IS 'Benjamini-Hochberg of p over the genes of the pair and metric; NULL where there is one question only';
+
+COMMENT ON COLUMN study_comparisons.p_holm IS 'Holm of p over the pairs of encoders of the target and metric';
 
 COMMENT ON COLUMN study_comparisons.p_corrected IS 'Two-sided p-value of the corrected resampled t-test, 0-1';
 
-COMMENT ON COLUMN study_comparisons.q_corrected IS 'Benjamini-Hochberg of p_corrected over the genes, 0-1; NULL where there is one question';
-
 COMMENT ON COLUMN study_comparisons.p_naive IS 'Two-sided p-value of splits taken as independent, 0-1: far too small';
+
+COMMENT ON COLUMN study_comparisons.rope IS 'Differences up to this size count as equivalent; NULL if not computed yet';
+
+COMMENT ON COLUMN study_comparisons.p_a_better IS 'Posterior probability that A is better by more than rope';
+
+COMMENT ON COLUMN study_comparisons.p_equivalent IS 'Posterior probability of a difference within rope';
+
+COMMENT ON COLUMN study_comparisons.p_b_better IS 'Posterior probability that B is better by more than rope';
 
 COMMENT ON COLUMN study_comparisons.n_splits IS 'Splits on which both have the metric';
 

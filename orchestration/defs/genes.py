@@ -145,7 +145,7 @@ def _comparison(study: Study, task: str) -> dg.AssetsDefinition:
                 **stored("public.comparisons", len(comparisons)),
                 "better_counts": table(counts[counts["task"] == task].drop(columns="task")),
                 "genes": table(
-                    shown.sort_values("p_corrected")
+                    shown.sort_values("p")
                     .head(200)
                     .drop(columns=["task", "leakage_note", "leakage_checked"])
                 ),

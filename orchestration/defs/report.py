@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from orchestration.experiments import TASK
 from orchestration.luad_sources import EXPRESSION, gene_tasks
 from orchestration.naming import (
     ANALYSIS,
@@ -11,17 +12,18 @@ from orchestration.naming import (
     RETRIEVAL_COMPARISON,
     TISSUE_COMPARISON,
     asset_key,
+    robustness_of,
 )
 from orchestration.study import Study
 
 
 def report_assets(study: Study) -> list[dg.AssetSpec]:
     """Where the report hangs in the graph: after everything that it shows."""
-    names = [] if study.tissue is None else [TISSUE_COMPARISON, RETRIEVAL_COMPARISON]
-    names += [
-        EXPRESSION_COMPARISON if task == EXPRESSION else MUTATION_COMPARISON
-        for task in gene_tasks(study)
-    ]
+    tissue = [TISSUE_COMPARISON, robustness_of(TASK), RETRIEVAL_COMPARISON]
+    names = [] if study.tissue is None else tissue
+    for task in gene_tasks(study):
+        comparison = EXPRESSION_COMPARISON if task == EXPRESSION else MUTATION_COMPARISON
+        names += [comparison, robustness_of(task)]
     return [
         dg.AssetSpec(
             key=asset_key(study, REPORT),

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from featurestore.cohort_frames import evaluated_frame
 from featurestore.errors import StoreError
+from featurestore.evidence import FOLDS, robustness_frame
 from featurestore.gene_results import better_counts_frame
 from featurestore.report_frames import current_experiments, models_frame
 from featurestore.result_frames import comparisons_frame
+from orchestration.fold_columns import with_folds
 from orchestration.report.cohort_section import cohort_section, guards_section, maps_section
 from orchestration.report.comparison_tables import first_pair
+from orchestration.report.evidence_section import evidence_section
 from orchestration.report.gene_section import gene_section
 from orchestration.report.methods import methods_paragraph
 from orchestration.report.numbers import difference, number_of, p_is, unit_of
@@ -49,7 +52,8 @@ def build_report(session: Session, study: str) -> Report:
             f"the store has no result of study {study!r} yet, so there is nothing to report; "
             "`ffpe run` makes it, and `ffpe status` lists the studies that the store knows"
         )
-    comparisons = comparisons_frame(session, study)
+    folds = robustness_frame(session, study, FOLDS)
+    comparisons = with_folds(comparisons_frame(session, study), folds)
     models = models_frame(session, study)
     in_order = [experiments[task] for task in _in_order(list(experiments))]
     guards = guards_section(session, study)
@@ -65,6 +69,7 @@ def build_report(session: Session, study: str) -> Report:
             if task in experiments
         ),
         retrieval_section(comparisons),
+        evidence_section(session, in_order, comparisons),
         maps_section(session, study),
         training_section(session, study),
         guards,

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from orchestration.fold_columns import has_folds, kept_whole, optimism
 from orchestration.report.numbers import (
     NONE,
     count,
     count_column,
     difference,
     metric_column,
+    minus,
     number_of,
     p_column,
+    score,
     score_column,
     text_column,
 )
 from orchestration.report.published import HEADING, published_count, published_value
 from orchestration.report.sections import Column, Row, Table
+from orchestration.results_view import tests_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CORRECTED = "corrected_t"
 
 _METRIC = metric_column()
 _INTERVAL = "[95\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}CI]"
@@ -53,13 +59,34 @@ def comparison_table(
         Column(heading=f"{names[1]} − {names[0]} {_INTERVAL}", text=difference, is_number=True),
         score_column(names[0], "mean_a"),
         score_column(names[1], "mean_b"),
-        p_column("p, corrected", "p_corrected"),
+        p_column(f"p, {tests_in_words(rows)}", "p"),
     ]
-    if rows["q_corrected"].notna().any():
-        columns.append(p_column("q over genes", "q_corrected"))
+    if rows["q"].notna().any():
+        columns.append(p_column("q over genes", "q"))
+    if len(rows[["encoder_a", "encoder_b"]].drop_duplicates()) > 1:
+        columns.append(p_column("p, Holm over pairs", "p_holm"))
+    if (rows["test"] != CORRECTED).any():
+        columns.append(p_column("p, corrected t-test", "p_corrected"))
     columns.append(p_column(NAIVE, "p_naive"))
+    if has_folds(rows):
+        columns += [_folds(rows, names[0], "a"), _folds(rows, names[1], "b")]
     columns += _published(rows, published_value)
     return Table(name=name, caption=caption, frame=rows, columns=tuple(columns), n_shown=n_shown)
+
+
+def _folds(rows: pd.DataFrame, name: str, side: str) -> Column:
+    """One encoder under random folds and under folds that keep groups whole, and the optimism."""
+
+    def text(row: Row) -> str:
+        if row["kept"] is None or row["kept"] != row["kept"]:
+            return NONE
+        added = optimism(row, side)
+        scores = (score(row[f"{kind}_{side}"], row["metric"]) for kind in ("random", "kept"))
+        signed = f"{'-' if added < 0 else '+'}{score(abs(added), row['metric'])}"
+        return f"{' / '.join(scores)} ({minus(signed)})"
+
+    heading = f"{name}: random folds / whole {kept_whole(rows)} (optimism)"
+    return Column(heading=heading, text=text, is_number=True)
 
 
 def _published(rows: pd.DataFrame, text: Callable[[Row], str]) -> list[Column]:

@@ -20,7 +20,7 @@ from orchestration.report.comparison_tables import (
 from orchestration.report.published import SENTENCES
 from orchestration.report.sections import Figure, Section, Table
 from orchestration.report.tissue_section import leakage_warnings
-from orchestration.results_view import significance_sentences
+from orchestration.results_view import significance_sentences, tests_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def gene_section(
         return None
     pair = first_pair(rows)
     genes = pair[pair["metric"] == MAIN_METRIC[task]]
-    genes = genes.sort_values(["p_corrected", "target"], kind="stable").reset_index(drop=True)
+    genes = genes.sort_values(["p", "target"], kind="stable").reset_index(drop=True)
     figures = _gene_figures(task, genes) if len(genes) else []
     if task == "mutation" and len(genes):
         figures += _probability_figures(session, experiment, genes)
@@ -97,15 +97,15 @@ def _tables(
 def _gene_figures(task: str, genes: pd.DataFrame) -> list[Figure]:
     marks = (
         "Up-pointing marks: better with the second encoder; filled: q < 0.05, corrected for "
-        "splits that share patients and over genes; the surest are named."
+        "patients that splits share and over genes; the surest are named."
     )
     return [
         Figure(
             name=f"{task}_volcano",
             title="How much better, and how surely, gene by gene",
             caption=(
-                "Mean difference within test folds against the p-value of the corrected resampled "
-                f"t-test. {marks}"
+                "Mean difference within test folds against the p-value of the "
+                f"{tests_in_words(genes)}. {marks}"
             ),
             drawing=volcano_figure(genes),
         ),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from contextlib import nullcontext
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from analysis.cores import on_every_core
+from analysis.crossval import cross_validate
 from analysis.encoder_swap import count_better
 from analysis.expression import ExpressionSettings, evaluate_expression
 from analysis.mutation import MutationSettings, evaluate_mutation
@@ -87,6 +90,32 @@ def test_results_come_in_order_with_progress(name: str | None, n_items: int) -> 
         )
         assert [square for square, _ in found] == [n**2 for n in range(n_items)]
     assert seen == [(n, n_items) for n in range(1, n_items + 1)]
+
+
+def grumble(number: int) -> int:
+    warnings.warn(f"item {number}", ConvergenceWarning, stacklevel=1)
+    return number
+
+
+@pytest.mark.parametrize("name", [None, *CONFIGURED])
+def test_warnings_are_heard_from_anywhere(name: str | None) -> None:
+    configured = nullcontext() if name is None else joblib.parallel_config(**CONFIGURED[name])
+    with configured, pytest.warns(ConvergenceWarning) as heard:
+        assert list(on_every_core(grumble, range(5))) == [0, 1, 2, 3, 4]
+    assert {str(each.message) for each in heard} == {f"item {n}" for n in range(5)}
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_tissue_classes_are_predicted_alike_on_any_backend(name: str) -> None:
+    rng = np.random.default_rng(3)
+    labels = np.arange(90) % 3
+    features = {"a": (rng.normal(size=(90, 20)) + labels[:, None]).astype(np.float32)}
+    folds = np.stack([rng.permutation(np.arange(90) % 3) for _ in range(2)])
+    expected = cross_validate(features, labels, folds, n_classes=3, c=1.0)["a"]
+    with joblib.parallel_config(**CONFIGURED[name]):
+        found = cross_validate(features, labels, folds, n_classes=3, c=1.0)["a"]
+    assert found.probabilities.tobytes() == expected.probabilities.tobytes()
+    assert found.n_not_converged == expected.n_not_converged
 
 
 def fail(number: int) -> int:

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from analysis.expression import split_scores
 from analysis.jackknife import Roles, RoleSums, jackknife_difference
 from analysis.ridge import predict, prediction_changes, split_axes
-from analysis.ridge_roles import ridge_roles
+from analysis.ridge_roles import ridge_roles, ridge_splits
 from analysis.splits import unstratified_folds
 from featurestore.errors import CohortError
 
@@ -28,6 +28,10 @@ def cohort(seed, *, n=N, d=D, signal=1.0):
     return encoders, y, unstratified_folds(n, n_folds=5, n_repeats=2, seed=seed)
 
 
+def roles_of(x, y, folds):
+    return ridge_roles(ridge_splits(x, folds), y)
+
+
 def test_changes_are_those_of_fitting_without_the_patient():
     """scikit-learn's ridge, fitted anew for every training patient left out."""
     (x, _), y, folds = cohort(1)
@@ -36,7 +40,7 @@ def test_changes_are_those_of_fitting_without_the_patient():
     z = StandardScaler().fit(x[train]).transform(x)
     axes = split_axes(x[train], x[test])
     predicted, chosen = predict(axes, y[train])
-    changes = prediction_changes(axes, y[train, 0], penalty=chosen[0])
+    changes = prediction_changes(axes, y[train], penalty=chosen[0])[0]
     model = Ridge(alpha=chosen[0] * D)
     for i in range(len(train)):
         rest = np.delete(train, i)
@@ -57,7 +61,7 @@ def test_a_patient_is_left_out_of_its_test_folds():
                 rest = np.arange(len(test)) != i
                 expected[test[i]] += stats.pearsonr(y[test[rest], 0], p[rest]).statistic
                 expected[test[i]] -= stats.pearsonr(y[test, 0], p).statistic
-    assert ridge_roles(x, y, folds)[0].not_tested == pytest.approx(expected / 10, abs=1e-10)
+    assert roles_of(x, y, folds)[0].not_tested == pytest.approx(expected / 10, abs=1e-10)
 
 
 def test_pairs_are_changes_of_r_through_one_prediction():
@@ -83,13 +87,13 @@ def test_the_score_is_that_of_a_study():
             test = fold_of == fold
             predicted, _ = predict(split_axes(x[~test], x[test]), y[~test])
             of_splits.append(split_scores(y[test], predicted)[0, 0])
-    assert ridge_roles(x, y, folds)[0].score == pytest.approx(np.mean(of_splits))
+    assert roles_of(x, y, folds)[0].score == pytest.approx(np.mean(of_splits))
 
 
 def test_genes_are_judged_side_by_side():
     (x, _), y, folds = cohort(3)
     two = np.column_stack([y, y[::-1]])
-    together, alone = ridge_roles(x, two, folds), ridge_roles(x, two[:, 1:], folds)
+    together, alone = roles_of(x, two, folds), roles_of(x, two[:, 1:], folds)
     assert together[1].pairs == pytest.approx(alone[0].pairs)
 
 
@@ -125,7 +129,7 @@ def test_of_pairs_alone_it_is_their_variance_on_average():
 
 def test_exchanging_the_encoders_changes_signs_only():
     (a, b), y, folds = cohort(4)
-    of_a, of_b = (ridge_roles(x, y, folds)[0] for x in (a, b))
+    of_a, of_b = (roles_of(x, y, folds)[0] for x in (a, b))
     one, other = jackknife_difference(of_a, of_b), jackknife_difference(of_b, of_a)
     assert (one.z, one.ci_low) == pytest.approx((-other.z, -other.ci_high))
     assert one.p == pytest.approx(other.p)
@@ -136,7 +140,7 @@ def test_exchanging_the_encoders_changes_signs_only():
 def test_the_order_of_patients_does_not_matter():
     (x, _), y, folds = cohort(5)
     order = np.random.default_rng(0).permutation(N)
-    one, other = ridge_roles(x, y, folds)[0], ridge_roles(x[order], y[order], folds[:, order])[0]
+    one, other = roles_of(x, y, folds)[0], roles_of(x[order], y[order], folds[:, order])[0]
     assert other.not_tested == pytest.approx(one.not_tested[order], abs=1e-8)
     assert other.pairs == pytest.approx(one.pairs[np.ix_(order, order)], abs=1e-8)
 
@@ -171,24 +175,28 @@ def test_it_holds_its_level_where_nothing_can_be_predicted():
     p = []
     for seed in range(40):
         encoders, y, folds = cohort(seed, d=20, signal=0.0)
-        p.append(jackknife_difference(*(ridge_roles(x, y, folds)[0] for x in encoders)).p)
+        p.append(jackknife_difference(*(roles_of(x, y, folds)[0] for x in encoders)).p)
     assert np.sum(np.array(p) < 0.05) <= 6
     assert np.median(p) > 0.3
 
 
 def test_what_breaks_the_assumptions_is_refused():
     (x, _), y, folds = cohort(7)
-    roles = ridge_roles(x, y, folds)[0]
+    roles = roles_of(x, y, folds)[0]
     few = Roles(0.0, np.zeros(49), np.zeros((49, 49)))
     with pytest.raises(CohortError, match="49 patients, expected at least 50"):
         jackknife_difference(few, few)
     with pytest.raises(CohortError, match="60 and 49 patients"):
         jackknife_difference(roles, few)
     with pytest.raises(CohortError, match=r"1 repeat\(s\), expected at least 2"):
-        ridge_roles(x, y, folds[:1])
+        ridge_splits(x, folds[:1])
     with pytest.raises(CohortError, match="a value is missing"):
-        ridge_roles(x, np.where(y > 1, np.nan, y), folds)
+        ridge_roles(ridge_splits(x, folds), np.where(y > 1, np.nan, y))
     with pytest.raises(CohortError, match="one row a patient"):
-        ridge_roles(x[:-1], y, folds)
+        ridge_splits(x[:-1], folds)
+    with pytest.raises(CohortError, match="one row a patient"):
+        ridge_roles(ridge_splits(x, folds), y[:-1])
+    with pytest.raises(CohortError, match="in no fold"):
+        ridge_splits(x, np.where(np.arange(N) == 3, -1, folds))
     with pytest.raises(CohortError, match="between 0 and 1"):
         jackknife_difference(roles, roles, confidence=95)

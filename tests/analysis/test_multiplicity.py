@@ -62,10 +62,10 @@ def test_families_are_targets_for_q_and_pairs_for_holm():
         {
             "task": "expression", "metric": ["r", "r", "s", "s"], "encoder_a": "a",
             "encoder_b": "b", "target": ["G1", "G2", "G1", "G2"],
-            "p_corrected": [0.01, 0.04, 0.02, 0.9],
+            "p": [0.01, 0.04, 0.02, 0.9],
         }
     )  # fmt: skip
-    assert add_q_values(table)["q_corrected"].tolist() == pytest.approx([0.02, 0.04, 0.04, 0.9])
+    assert add_q_values(table)["q"].tolist() == pytest.approx([0.02, 0.04, 0.04, 0.9])
     assert add_holm(table)["p_holm"].tolist() == pytest.approx([0.01, 0.04, 0.02, 0.9])
     pairs = table.assign(target="G1", metric="r", encoder_b=["b", "c", "d", "e"])
     assert add_holm(pairs)["p_holm"].tolist() == pytest.approx([0.04, 0.08, 0.06, 0.9])

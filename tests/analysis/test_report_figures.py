@@ -22,8 +22,8 @@ def genes(n: int = 5) -> pd.DataFrame:
         {
             "target": [f"G{number}$_1" for number in range(n)], "metric": "pearson_r",
             "encoder_a": "a", "encoder_b": "b", "mean_a": 0.2, "mean_b": 0.2 + difference,
-            "difference": difference, "p_corrected": np.linspace(0.5, 0.0, n),
-            "q_corrected": np.linspace(0.9, 0.0, n),
+            "difference": difference, "p": np.linspace(0.5, 0.0, n),
+            "q": np.linspace(0.9, 0.0, n),
         }
     )  # fmt: skip
 

@@ -357,7 +357,9 @@ def comparison(**changes: object) -> pd.DataFrame:
         "task": "tissue", "target": "all", "metric": "accuracy",
         "encoder_a": "net", "encoder_b": "other", "mean_a": 0.9, "mean_b": 0.95,
         "difference": 0.05, "ci_low": 0.01, "ci_high": 0.09, "p_naive": 1e-9,
-        "p_corrected": 0.02, "q_corrected": None, "n_splits": 2, "n_repeats": 1, "n_folds": 2,
+        "p_corrected": 0.02, "test": "corrected_t", "standard_error": 0.02, "p": 0.02, "q": None,
+        "p_holm": 0.04, "rope": 0.01, "p_a_better": 0.0, "p_equivalent": 0.25, "p_b_better": 0.75,
+        "n_splits": 2, "n_repeats": 1, "n_folds": 2,
         "t_naive": 20.0,
         "t_corrected": 2.5, "leakage_checked": False, "leakage_note": "no patients",
     }  # fmt: skip
@@ -417,6 +419,10 @@ def test_predictions_add_up_to_confusion_matrices(session: Session) -> None:
         ({"encoder_b": "net"}, "two_encoders"),
         ({"encoder_b": "nobody"}, "fk_comparisons_encoder_b"),
         ({"p_corrected": None}, "p_corrected"),
+        ({"p_holm": 0.01}, "p_range"),
+        ({"test": "naive"}, "test_known"),
+        ({"p_b_better": 0.9}, "posterior_whole"),
+        ({"rope": None}, "posterior_whole"),
     ],
 )
 def test_the_database_refuses_a_comparison_that_can_not_be(

@@ -20,7 +20,7 @@ def row(**changes: object) -> dict[str, object]:
         "task": "tissue", "target": "all", "metric": "accuracy", "encoder_a": "net",
         "encoder_b": "colour-histogram", "mean_a": 0.96, "mean_b": 0.82, "difference": -0.14,
         "ci_low": -0.2, "ci_high": -0.08, "p_naive": 1e-30, "p_corrected": 1e-5,
-        "q_corrected": None,
+        "test": "corrected_t", "p": 1e-5, "q": None, "p_holm": 1e-5,
         "n_splits": 250, "n_repeats": 50, "n_folds": 5, "leakage_checked": False,
         "leakage_note": "no tile carries a patient",
     } | changes  # fmt: skip
@@ -87,7 +87,7 @@ def test_sentences_say_what_chance_would_give() -> None:
 def test_the_naive_test_is_counted_beside_the_corrected_one() -> None:
     rows = [
         row(metric="pearson_r", target=gene, encoder_a="imgnet", encoder_b="ftx", difference=d,
-            q_corrected=q, p_naive=p)
+            q=q, p_naive=p)
         for gene, d, q, p in [("A", 0.1, 0.01, 1e-9), ("B", 0.1, 0.3, 1e-4), ("C", -0.1, 0.4, 0.01)]
     ]  # fmt: skip
     (sentence,) = significance_sentences("expression", pd.DataFrame(rows))

@@ -177,7 +177,7 @@ def fill_genes(session: Session, ids: dict[str, int], digest: str, task: str) ->
     metric = "pearson_r" if task == "expression" else "auroc"
     compared = [
         comparison(task, gene, metric, 0.5 + 0.04 * n, 0.1 - 0.06 * n, n)
-        | {"q_corrected": 0.04 * n}
+        | {"q": 0.04 * n, "test": "jackknife"}
         for n, gene in enumerate(GENES, 1)
     ]
     results.write_comparisons(session, experiment_id, pd.DataFrame(compared))
@@ -216,7 +216,10 @@ def comparison(
         "task": task, "target": target, "metric": metric, "encoder_a": ENCODERS[0],
         "encoder_b": ENCODERS[1], "mean_a": mean_a, "mean_b": mean_a + gap, "difference": gap,
         "ci_low": gap - 0.0123, "ci_high": gap + 0.0345, "p_naive": 1.7e-9 * n,
-        "p_corrected": 0.031 * n, "q_corrected": None, "n_splits": 12, "n_repeats": N_REPEATS,
+        "p_corrected": 0.031 * n, "test": "corrected_t", "p": 0.031 * n, "q": None,
+        "p_holm": 0.031 * n, "standard_error": 0.01,
+        "rope": 0.01, "p_a_better": 0.0, "p_equivalent": 0.25, "p_b_better": 0.75,
+        "n_splits": 12, "n_repeats": N_REPEATS,
         "n_folds": N_FOLDS, "t_naive": 6.0, "t_corrected": 2.2, "leakage_checked": True,
         "leakage_note": "",
     }  # fmt: skip
@@ -303,7 +306,9 @@ def test_numbers_are_written_as_a_reader_would_compute_them(report: Report) -> N
     (table,) = [table for table in report.tables if table.name == "tissue"]
     headings = [column.heading for column in table.columns]
     assert "95\xa0%\xa0CI" in headings[1]
-    assert headings.index("p, corrected") < headings.index("naive p (as published papers report)")
+    assert headings.index("p, corrected t-test") < headings.index(
+        "naive p (as published papers report)"
+    )
 
 
 def test_published_numbers_stand_apart_and_name_their_source(

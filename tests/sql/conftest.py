@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from featurestore import gene_results, results, schema, versions
+from featurestore import evidence, gene_results, results, schema, versions
 from featurestore.datasets import labelled_tiles, write_dataset
 from featurestore.embeddings import write_embeddings
 from featurestore.errors import Reject
@@ -231,6 +231,39 @@ def _predictability(session: Session, experiment_id: int, ids: dict[str, int]) -
         columns=gene_results.BETTER_COLUMNS,
     )
     gene_results.write_better_counts(session, experiment_id, count)
+    _evidence(session, experiment_id, ids)
+
+
+def _evidence(session: Session, experiment_id: int, ids: dict[str, int]) -> None:
+    """One row of everything that stands behind a comparison."""
+    a, b = ids
+    pair = {"target": "CD8A", "metric": "pearson_r", "encoder_a": a, "encoder_b": b}
+    of_a = {"encoder": a, "target": "CD8A", "metric": "pearson_r"}
+    numbers = {"difference": 0.1, "ci_low": 0.0, "ci_high": 0.2, "p": 0.05}
+    tests = pd.DataFrame(
+        [
+            pair | numbers | {"test": test, "standard_error": 0.05, "n_patients": 4}
+            for test in ("jackknife", "bootstrap")
+        ]
+    ).assign(variance_tested=[0.001, None], variance_pairs=[0.003, None])
+    evidence.write_tests(session, experiment_id, tests)
+    folds = of_a | {"kept": "site", "random_score": 0.4, "kept_score": 0.3, "n_repeats": 2}
+    stratum = {"variable": "sex", "stratum": "female", "n_patients": 3, "p_holm": 0.1}
+    scores = {"mean_a": 0.3, "mean_b": 0.4}
+    added = {"clinical_score": 0.2, "combined_score": 0.5, "null_low": -0.1, "null_high": 0.1}
+    counts = {"p": 0.01, "q": 0.02, "n_patients": 4, "n_permutations": 99}
+    for kind, row in (
+        ("folds", folds),
+        ("strata", pair | stratum | scores | numbers),
+        ("added_value", of_a | added | counts),
+    ):
+        frame = pd.DataFrame([row])
+        evidence.write_robustness(session, experiment_id, kind, frame, note="", version_ids=ids)
+    ranks = pd.DataFrame(
+        [(name, "pearson_r", rank, 0.3, 1.1, 0.04, 6) for rank, name in enumerate(ids, 1)],
+        columns=evidence.RANK_COLUMNS,
+    )
+    evidence.write_ranks(session, experiment_id, ids, ranks)
 
 
 def _key(
@@ -286,7 +319,9 @@ def _comparison(task: str, target: str, metric: str) -> pd.DataFrame:
         "task": task, "target": target, "metric": metric, "encoder_a": "imgnet-2048",
         "encoder_b": "ftx-2048", "mean_a": 0.75, "mean_b": 0.875, "difference": 0.125,
         "ci_low": 0.025, "ci_high": 0.225, "p_naive": 1e-6, "p_corrected": 0.03,
-        "q_corrected": None, "n_splits": 4, "n_repeats": 2, "n_folds": 2, "t_naive": 20.0,
+        "test": "corrected_t", "p": 0.03, "q": None, "p_holm": 0.03, "standard_error": 0.05,
+        "rope": 0.01, "p_a_better": 0.01, "p_equivalent": 0.04, "p_b_better": 0.95,
+        "n_splits": 4, "n_repeats": 2, "n_folds": 2, "t_naive": 20.0,
         "t_corrected": 2.5, "leakage_checked": True, "leakage_note": "",
     }  # fmt: skip
     return pd.DataFrame([row])
