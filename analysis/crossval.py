@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+
+from analysis.cores import on_every_core
 
 # Tight enough that the probabilities are those of the optimum to about 1e-3, so that they do
 # not depend on the road that the solver took.
@@ -78,33 +79,23 @@ def cross_validate(
     sklearn.exceptions.ConvergenceWarning
         Once an encoder, with the number of splits that did not converge.
     """
-    import joblib
-    import sklearn.linear_model  # noqa: F401  loads every BLAS, so that the limit reaches it
-    from threadpoolctl import threadpool_limits
-
     splits = [(r, f) for r in range(len(folds)) for f in np.unique(folds[r]).tolist()]
     n_total = len(splits) * len(features)
     n_done = 0
     results = {}
-    # One BLAS thread a split: cores are better spent on splits, and sums keep their order.
-    with (
-        threadpool_limits(1),
-        ThreadPoolExecutor(
-            n_jobs or joblib.cpu_count(), initializer=threadpool_limits, initargs=(1,)
-        ) as pool,
-    ):
-        for encoder, matrix in features.items():
-            probabilities = np.full((*folds.shape, n_classes), np.nan, dtype=np.float32)
-            run = partial(_run_split, matrix, labels, folds, n_classes=n_classes, c=c)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                for (repeat, fold), predicted in zip(splits, pool.map(run, splits), strict=True):
-                    probabilities[repeat, folds[repeat] == fold] = predicted
-                    n_done += 1
-                    if on_progress is not None:
-                        on_progress(n_done, n_total)
-            n_failed = _report_warnings(caught, encoder, len(splits))
-            results[encoder] = OutOfFold(probabilities, n_failed)
+    for encoder, matrix in features.items():
+        probabilities = np.full((*folds.shape, n_classes), np.nan, dtype=np.float32)
+        run = partial(_run_split, matrix, labels, folds, n_classes=n_classes, c=c)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = on_every_core(run, splits, n_jobs=n_jobs)
+            for (repeat, fold), predicted in zip(splits, found, strict=True):
+                probabilities[repeat, folds[repeat] == fold] = predicted
+                n_done += 1
+                if on_progress is not None:
+                    on_progress(n_done, n_total)
+        n_failed = _report_warnings(caught, encoder, len(splits))
+        results[encoder] = OutOfFold(probabilities, n_failed)
     return results
 
 

@@ -188,9 +188,21 @@ def coverage(session: Session, model_version_id: int, dataset_id: int, study: st
     return Coverage(*counts)
 
 
-def iter_missing(engine: Engine, model_version_id: int, dataset_id: int) -> Iterator[MissingTile]:
-    """Tiles of a data set without an embedding, as :func:`iter_tiles` gives them."""
-    return iter_tiles(engine, dataset_id, ~_has_embedding(model_version_id))
+def iter_missing(
+    engine: Engine,
+    model_version_id: int,
+    dataset_id: int,
+    *,
+    within: tuple[int, int] | None = None,
+) -> Iterator[MissingTile]:
+    """Tiles of a data set without an embedding, as :func:`iter_tiles` gives them.
+
+    ``within`` narrows it to the tiles from one id to another, both included.
+    """
+    missing = ~_has_embedding(model_version_id)
+    if within is not None:
+        missing &= DatasetTile.tile_id.between(*within)
+    return iter_tiles(engine, dataset_id, missing)
 
 
 def iter_tiles(

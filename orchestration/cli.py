@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestration.cli_database import database
+from orchestration.cli_embed import embed
 from orchestration.cli_exchange import export
 from orchestration.cli_guards import guards
 from orchestration.cli_home import open_home, standard_error
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(database, name="db", no_args_is_help=True)
+app.command()(embed)
 app.command()(search)
 app.command()(export)
 app.command()(guards)

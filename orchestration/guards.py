@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from featurestore import leakage, near_duplicates, results, versions
 from featurestore.datasets import labelled_tiles
-from featurestore.embeddings import coverage
 from featurestore.errors import StoreError
 from featurestore.fingerprints import hashes_of, mean_colours
 from featurestore.guards import BLOCKING, GuardFinding, known_findings, write_findings
@@ -107,7 +106,6 @@ def look_at_features(
         training = study_dataset(session, study.name, FINETUNE_TILES)
         version_id = pointer_of(session, study, base).model_version_id
         version = versions.load(session, version_id)
-        missing = coverage(session, version_id, training.dataset_id, study.name)
     inputs = [dataset.digest, training.digest, version.sha256]
 
     def find() -> list[GuardFinding]:
@@ -117,7 +115,6 @@ def look_at_features(
             version=version,
             model_version_id=version_id,
             dataset_id=training.dataset_id,
-            n_missing=missing.n_tiles - missing.n_embedded,
             run_id=run_id,
             on_progress=on_progress,
         )

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import dagster as dg
 from sqlalchemy.orm import Session
 
+from orchestration.cluster import splits_on_cluster
 from orchestration.home import Home
 from orchestration.progress import LogProgress, ProgressReporter
 
@@ -15,7 +16,9 @@ def home_from_environment(_context: dg.InitResourceContext) -> Iterator[Home]:
     """Open the home for the length of a step's process."""
     home = Home.from_environment()
     try:
-        yield home
+        # A step runs where its resources are made, so its splits find the cluster.
+        with splits_on_cluster():
+            yield home
     finally:
         home.close()
 

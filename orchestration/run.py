@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import dagster as dg
 
 from featurestore.errors import FfpeError
 from orchestration import currency, feature_currency
+from orchestration.cluster import splits_on_cluster
 from orchestration.definitions import build_definitions
 from orchestration.home import Home
 from orchestration.instance import open_instance
@@ -74,6 +75,7 @@ def run_study(
     study: Study,
     *,
     groups: Collection[str] = GROUPS,
+    launches: Iterable[Launch] | None = None,
     progress: ProgressReporter,
     on_launch: Callable[[Launch], None],
     log_level: str = "CRITICAL",
@@ -86,6 +88,8 @@ def run_study(
     study : Study
     groups : collection of str
         Groups to materialise; all of them by default.
+    launches : iterable of Launch, optional
+        Materialise just these, stale or not.
     progress : ProgressReporter
     on_launch : callable
         Told of every run before it starts.
@@ -112,16 +116,17 @@ def run_study(
     job = definitions.resolve_implicit_global_asset_job_def()
     n_runs = 0
     with open_instance(home) as instance:
-        for launch in stale_launches(home, study, groups):
+        for launch in stale_launches(home, study, groups) if launches is None else launches:
             on_launch(launch)
-            result = job.execute_in_process(
-                instance=instance,
-                asset_selection=[asset_key(study, name) for name in launch.assets],
-                partition_key=launch.encoder,
-                tags={"ffpe/study": study.name},
-                run_config={"loggers": {"console": {"config": {"log_level": log_level}}}},
-                raise_on_error=False,
-            )
+            with splits_on_cluster():
+                result = job.execute_in_process(
+                    instance=instance,
+                    asset_selection=[asset_key(study, name) for name in launch.assets],
+                    partition_key=launch.encoder,
+                    tags={"ffpe/study": study.name},
+                    run_config={"loggers": {"console": {"config": {"log_level": log_level}}}},
+                    raise_on_error=False,
+                )
             n_runs += 1
             if not result.success:
                 raise RunFailedError(f"{launch} failed: {_cause(result)}")

@@ -5,6 +5,7 @@ any program, ours or another's. ``migrations/`` says how a database comes to loo
 """
 
 from featurestore.tables.base import Base
+from featurestore.tables.claims import EmbeddingClaim
 from featurestore.tables.classes import TileClass, TileSelection
 from featurestore.tables.encoders import (
     Embedding,
@@ -70,6 +71,7 @@ __all__ = [
     "Dataset",
     "DatasetTile",
     "Embedding",
+    "EmbeddingClaim",
     "EncoderRank",
     "Experiment",
     "ExperimentEncoder",

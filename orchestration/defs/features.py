@@ -11,7 +11,7 @@ from featurestore.embeddings import coverage, partition_name
 from featurestore.model_versions import content_sha256
 from featurestore.patient_features import pool_patients, pooled_counts
 from featurestore.resolution import refuse_other_resolution
-from orchestration.embedding import embed_missing
+from featurestore.tables import Dataset
 from orchestration.home import Home
 from orchestration.imports import embed_imports, imports_features, tiles_of
 from orchestration.metadata import stored, table
@@ -27,6 +27,7 @@ from orchestration.naming import (
     cohort_tiles,
     encoder_partitions,
 )
+from orchestration.ray_shards import embed_tiles
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
@@ -41,6 +42,12 @@ def feature_assets(study: Study) -> list[dg.AssetsDefinition]:
         assets.append(_embeddings(study, SLIDE_EMBEDDINGS, SLIDE_TILES))
         assets.append(_patient_features(study))
     return assets
+
+
+def embeddings_version(session: Session, model_version_id: int, dataset_id: int) -> str:
+    """The data version of a data set's embeddings: what they are of, and by what."""
+    version = versions.load(session, model_version_id)
+    return content_sha256([version.sha256, session.get_one(Dataset, dataset_id).digest])
 
 
 def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
@@ -63,19 +70,17 @@ def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
             version = versions.load(session, version_id)
             dataset = tiles_of(session, study, encoder, tiles)
             refuse_other_resolution(session, version, dataset.dataset_id)
-            before = coverage(session, version_id, dataset.dataset_id, study.name)
         started = time.monotonic()
         if imports_features(study, encoder):
             progress = context.resources.progress
             done = embed_imports(home, study, study.encoder(encoder), pointer, on_progress=progress)
         else:
-            done = embed_missing(
+            done = embed_tiles(
                 home,
                 study=study.name,
                 version=version,
                 model_version_id=version_id,
                 dataset_id=dataset.dataset_id,
-                n_missing=before.n_tiles - before.n_embedded,
                 run_id=context.run.run_id,
                 on_progress=lambda n, total: context.resources.progress(
                     f"{name} of {encoder}", n, total
@@ -84,8 +89,9 @@ def _embeddings(study: Study, name: str, tiles: str) -> dg.AssetsDefinition:
         seconds = time.monotonic() - started
         with Session(home.engine) as session:
             after = coverage(session, version_id, dataset.dataset_id, study.name)
+            data_version = embeddings_version(session, version_id, dataset.dataset_id)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(content_sha256([version.sha256, dataset.digest])),
+            data_version=dg.DataVersion(data_version),
             metadata={
                 **stored(
                     f"public.{partition_name(version_id)}",
