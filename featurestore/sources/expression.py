@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from featurestore.errors import Reject, SourceError
 from featurestore.model_versions import content_sha256
 from featurestore.sources import delimited, gene_names
-from featurestore.sources.barcodes import choose_samples, parse, share_of_barcodes, some
+from featurestore.sources.barcodes import choose_samples, parse, share_of_barcodes, shown, some
 from featurestore.sources.delimited import Head
 from featurestore.sources.expression_units import (
     Unit,
@@ -216,8 +216,9 @@ def _read_numbers(head: Head, columns: list[int], genes: list[str]) -> pd.DataFr
             if bad.any():
                 row = int(bad.to_numpy().argmax())
                 raise SourceError(
-                    f"{head.path}: gene {genes[row]}, column {head.header[column]} holds "
-                    f"{texts[column][row]!r}; expected a number or NA; correct the cell"
+                    f"{head.path}: gene {shown(genes[row])}, column "
+                    f"{shown(head.header[column])} holds {shown(texts[column][row])!r}; "
+                    "expected a number or NA; correct the cell"
                 ) from error
         raise delimited.broken(head.path, error) from error
     if np.isinf(frame.to_numpy()).any():

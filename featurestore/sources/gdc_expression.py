@@ -154,6 +154,8 @@ def _read_sheet(path: Path) -> _Sheet:
     sheet = _Sheet(path)
     rows = delimited.read_text_columns(head, [file, sample])
     for name, barcode in zip(rows[file], rows[sample], strict=True):
+        if not name or not barcode:
+            continue  # its file, if it is there, is one that the sheet does not name
         known = sheet.sample_of.setdefault(_bare(name), barcode)
         if known != barcode:
             raise SourceError(
@@ -231,9 +233,8 @@ def _once(genes: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _numbers(path: Path, **options: Any) -> pd.DataFrame:
-    gzipped = delimited.is_gzipped(path)
     try:
-        table: pd.DataFrame = pd.read_csv(path, compression="gzip" if gzipped else None, **options)
+        table = delimited.read_csv(path, **options)
     except (*delimited.BROKEN, ValueError) as error:
         raise delimited.broken(path, error) from error
     numbers = table.select_dtypes("number")

@@ -163,7 +163,9 @@ def _read_variants(files: list[Path], root: Path) -> tuple[pd.DataFrame, list[Re
             continue
         n_nameless = int((table["sample"] == "").sum())
         if n_nameless:
-            rejects.append(Reject(item, "ingest", f"{n_nameless} variants name no sample"))
+            rejects.append(
+                Reject(item, "ingest", f"{n_nameless} variants name no sample; left out")
+            )
             table = table[table["sample"] != ""]
         if table.empty:
             reason = (
@@ -191,6 +193,7 @@ def _read_table(head: Head) -> pd.DataFrame:
             f"{head.path} lacks a column that a mutation table needs: {expected}; it has "
             f"{barcodes.some(head.header, 12)}. Export it with that column"
         )
+    delimited.require_even_rows(head)
     places = {role: delimited.column_named(head, names) for role, names in _PLACE.items()}
     columns = {role: at for role, at in {**needed, **places}.items() if at is not None}
     table = delimited.read_text_columns(head, list(dict.fromkeys(columns.values())))
@@ -233,6 +236,11 @@ def _count(variants: pd.DataFrame, where: str) -> tuple[set[str], pd.DataFrame, 
         symbol=variants["gene"].map(symbol_of),
         is_non_silent=variants["kind"].str.lower().isin(_NON_SILENT),
     ).dropna(subset=["patient"])
+    rejects = list(chosen.rejects)
+    n_nameless = int((rows["symbol"] == "").sum())
+    if n_nameless:
+        reason = f"{n_nameless} variants of tumours name no gene; expected a symbol; left out"
+        rejects.append(Reject(where, "ingest", reason))
     rows = rows[rows["symbol"] != ""]
     key = _variant_key(rows)
     if key:
@@ -246,7 +254,7 @@ def _count(variants: pd.DataFrame, where: str) -> tuple[set[str], pd.DataFrame, 
     frame = counts.reset_index().astype({"size": "int64", "sum": "int64"})
     frame = frame.rename(columns={"size": "n_variants", "sum": "n_non_silent"})
     frame = frame.sort_values(["symbol", "patient"], ignore_index=True)
-    return set(chosen.positions), frame, list(chosen.rejects)
+    return set(chosen.positions), frame, rejects
 
 
 def _listed(path: Path) -> set[str]:
