@@ -170,9 +170,12 @@ def read_head(path: Path) -> Head:
         raise SourceError(f"{path} holds no table: it has no line besides comments; export again")
     separator = "," if "," in lines[0] and "\t" not in lines[0] else "\t"
     quoted = separator == "," or lines[0].lstrip().startswith('"')
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     try:
-        cells = list(csv.reader(lines, delimiter=separator, quoting=quoting))
+        cells = list(
+            csv.reader(
+                lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+            )
+        )
     except csv.Error as error:
         raise broken(path, error) from error
     header, rows = cells[0], [row for row in cells[1:] if row]

@@ -203,8 +203,8 @@ def _read_sample(path: Path, unit: Unit | None) -> tuple[str, pd.Series, pd.Seri
     if _is_star(head):
         return "GDC STAR", *_read_star(head, unit.base if unit else "TPM")
     if _is_headless(head):
-        table = _numbers(path, sep="\t", header=None, names=["gene", "value"])
-        genes = table[~table["gene"].str.startswith("__")].set_index("gene")
+        table = _numbers(path, sep="\t", header=None, names=["gene", "value"], dtype={"gene": str})
+        genes = table[~table["gene"].str.startswith("__", na=False)].set_index("gene")
         return "GDC headless", _once(genes, path)["value"], None
     raise SourceError(
         f"{path.name} is no expression file of GDC: its first line is {some(head.header, 3)}; "
@@ -219,13 +219,16 @@ def _read_star(head: Head, base: str) -> tuple[pd.Series, pd.Series]:
             f"{head.path.name} has no {base}; expected one of {', '.join(_STAR_COLUMNS)}"
         )
     wanted = ["gene_id", "gene_name", column]
-    table = _numbers(head.path, sep="\t", skiprows=head.n_ahead - 1, usecols=wanted)
+    texts = {"gene_id": str, "gene_name": str}
+    table = _numbers(head.path, sep="\t", skiprows=head.n_ahead - 1, usecols=wanted, dtype=texts)
     genes = _once(table[~table["gene_id"].isin(_NO_GENES)].set_index("gene_id"), head.path)
     # The symbol is not unique: two genes may share it, so both stay until one is chosen.
     return genes[column].astype(np.float64), genes["gene_name"].fillna("")
 
 
 def _once(genes: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if genes.index.hasnans:
+        raise SourceError(f"{path.name} has a row that names no gene; download it again")
     if genes.index.has_duplicates:
         twice = genes.index[genes.index.duplicated()][0]
         raise SourceError(f"{path.name} names the gene {twice} twice; download it again")

@@ -40,7 +40,6 @@ class Worker:
     def __init__(self, *modules: str) -> None:
         self._modules = modules
         self._process: subprocess.Popen[str] | None = None
-        self.n_deaths = 0
 
     def ask(self, **question: Any) -> dict[str, Any]:
         process = self._process = self._process or self._start()
@@ -49,10 +48,7 @@ class Worker:
         process.stdin.flush()
         answer = self._answer(process)
         if not answer:
-            process.kill()
-            status = process.wait()
-            self._process = None
-            self.n_deaths += 1
+            status = self.close()
             # Killed here it hung; otherwise it died by itself, by a signal if negative.
             return {"died": "hangs" if status == -9 else f"exit status {status}"}
         return json.loads(answer)
@@ -73,10 +69,13 @@ class Worker:
         assert process.stdout is not None
         return process.stdout.readline() if ready else ""
 
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+    def close(self) -> int:
+        if self._process is None:
+            return 0
+        with self._process as process:  # closes its pipes and waits for it
+            process.kill()
+        self._process = None
+        return process.returncode
 
 
 @pytest.fixture(scope="session")

@@ -106,10 +106,11 @@ def variants(samples: list[str]) -> list[list[str]]:
 def mutation_tables(tmp_path: Path) -> list[Path]:
     """A MAF with comments, cBioPortal's list and matrix, and a matrix of 0 and 1."""
     maf = [[*MAF], *variants([f"{p[:12]}-01A-01D-A1-08" for p in PATIENTS])]
-    cbioportal = [["Sample ID", "Gene", "Mutation Type"],
-                  *([f"{PATIENTS[i % 4][:12]}-01", SYMBOLS[i], "Missense"] for i in range(6))]  # fmt: skip
-    wide = [["STUDY_ID", "SAMPLE_ID", *SYMBOLS[:4]],
-            *(["luad", f"{p[:12]}-01", "WT", "R175H", "NS", "WT"] for p in PATIENTS[:4])]  # fmt: skip
+    samples = [f"{patient[:12]}-01" for patient in PATIENTS[:4]]
+    listed = [[samples[i % 4], SYMBOLS[i], "Missense"] for i in range(6)]
+    cbioportal = [["Sample ID", "Gene", "Mutation Type"], *listed]
+    wide = [["STUDY_ID", "SAMPLE_ID", *SYMBOLS[:4]]]
+    wide += [["luad", sample, "WT", "R175H", "NS", "WT"] for sample in samples]
     binary = [["gene", *PATIENTS], *([g, "0", "1", "NA", "0", "1"] for g in SYMBOLS)]
     texts = {
         "a.maf": "#version 2.4\n" + rows(maf),
@@ -163,7 +164,7 @@ def test_gene_sets(fuzz, text_kinds, tmp_path: Path) -> None:
         "signature.txt": rows([["Gene", "B cells", "T cells"],
                                *([g, value(i, 0), value(i, 1)] for i, g in enumerate(SYMBOLS))]),
         "columns.csv": rows([["HYPOXIA", "EMT"], *zip(SYMBOLS, SYMBOLS[::-1], strict=True)], ","),
-        "pairs.tsv": rows([["HUGO symbols", "Cell population"], *([g, "T cells"] for g in SYMBOLS)]),
+        "pairs.tsv": rows([["HUGO symbols", "Cell population"], *([g, "T"] for g in SYMBOLS)]),
         "sets.gmt": rows([["A", "http://x", *SYMBOLS], ["B", "http://y", *SYMBOLS[:3]]]),
     }  # fmt: skip
     bases = [written(tmp_path / "valid" / name, text) for name, text in texts.items()]

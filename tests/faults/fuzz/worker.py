@@ -92,7 +92,8 @@ def expression(path: Path):
     samples = [name for name in read_head(path).header[1:] if name.lower() not in about_genes]
     gone = [reject for reject in table.rejects if reject.item != path.name]
     assert table.values.shape == (len(table.symbols), len(table.patients))
-    assert table.values.size and not (table.values < 0).any()
+    assert table.values.size
+    assert not (table.values < 0).any()
     return outcome(len(set(samples)), table.patients, gone, table.symbols)
 
 
