@@ -19,6 +19,7 @@ import pandas as pd
 
 from featurestore.errors import SourceError
 from featurestore.model_versions import content_sha256
+from featurestore.sources.file_kinds import is_file, is_folder, is_text
 
 _GZIP = b"\x1f\x8b"
 _NOT_TEXT = {
@@ -30,7 +31,7 @@ _NOT_TEXT = {
 _LITTER = frozenset({"manifest.txt", "annotations.txt", "thumbs.db", "desktop.ini"})
 _N_ROWS = 30
 _LONGEST_LINE = 1 << 24  # characters; the widest tables have some hundred thousand
-_MOST_INFLATED, _SMALL_BYTES = 100, 1 << 26  # tables of numbers shrink to a fifth
+_MOST_INFLATED, _SMALL_BYTES = 20, 1 << 25  # tables of numbers shrink to a fifth
 BROKEN = (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error, pd.errors.ParserError)
 """What reading a damaged or mislabelled table raises."""
 
@@ -128,7 +129,7 @@ def open_text(path: Path) -> TextIO:
 def _first_bytes(path: Path) -> bytes:
     try:
         # A pipe would be waited for without end, and a device has no end.
-        if path.exists() and not path.is_file():
+        if path.exists() and not is_file(path):
             raise SourceError(f"{path} is no regular file; expected a table; check the path")
         with path.open("rb") as file:
             return file.read(4)
@@ -295,19 +296,22 @@ def table_files(root: Path) -> list[Path]:
     SourceError
         If there is nothing.
     """
-    if root.is_file():
+    if is_file(root):
         return [root]
-    if not root.is_dir():
+    if not is_folder(root):
         raise SourceError(f"{root} cannot be read: there is no such file or folder; check the path")
     files = [
         path
         for path in sorted(root.rglob("*"))
-        if path.is_file()
+        if is_file(path)
         and path.name.lower() not in _LITTER
         and not any(part.startswith(".") or part == "logs" for part in path.relative_to(root).parts)
     ]
     if not files:
         raise SourceError(f"{root} holds no file; expected tables, plain or gzipped")
+    for path in files:
+        if not is_text(path.relative_to(root)):
+            raise SourceError(f"{path}: its name is not valid UTF-8; rename it")
     return files
 
 

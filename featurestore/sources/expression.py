@@ -31,6 +31,7 @@ from featurestore.sources.expression_units import (
     require_unit,
     to_log2,
 )
+from featurestore.sources.file_kinds import is_file
 from featurestore.sources.gdc_expression import is_sample_file, read_samples
 
 _XENA_CORNERS = ("sample", "ensembl_id", "xena_sample")
@@ -106,7 +107,7 @@ def read_expression(
     path = path.absolute()
     listing = expression_listing(path, unit=unit, sample_sheet=sample_sheet)
     declared = None if unit is None else parse_unit(unit)
-    head = delimited.read_head(path) if path.is_file() else None
+    head = delimited.read_head(path) if is_file(path) else None
     if head is None or is_sample_file(head):
         samples = read_samples(path, unit=declared, sample_sheet=sample_sheet)
         names, patients, raw = samples.names, samples.patients, samples.values

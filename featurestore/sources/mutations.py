@@ -22,6 +22,7 @@ from featurestore.errors import Reject, SourceError
 from featurestore.model_versions import content_sha256
 from featurestore.sources import barcodes, delimited, gene_names
 from featurestore.sources.delimited import Head
+from featurestore.sources.file_kinds import is_file, is_folder
 from featurestore.sources.mutation_matrix import is_matrix, read_matrix
 
 NON_SILENT = frozenset(
@@ -108,7 +109,7 @@ def read_mutations(path: Path, *, sequenced: Path | None = None) -> MutationTabl
     path = path.absolute()
     listing = mutation_listing(path, sequenced=sequenced)
     files = delimited.table_files(path)
-    heads = {file: delimited.read_head(file) for file in files} if path.is_file() else {}
+    heads = {file: delimited.read_head(file) for file in files} if is_file(path) else {}
     if heads and not _is_list(heads[path]) and is_matrix(heads[path]):
         matrix = read_matrix(heads[path])
         patients, counts, rejects = matrix.patients, matrix.counts, matrix.rejects
@@ -180,7 +181,7 @@ def _read_variants(files: list[Path], root: Path) -> tuple[pd.DataFrame, list[Re
         raise SourceError(f"{root}: none of its files is a mutation table; first reasons: {shown}")
     variants = pd.concat(tables, ignore_index=True)
     variants, contradictions = _without_contradictions(variants)
-    layout = " and ".join(sorted(layouts)) + (" folder" if root.is_dir() else "")
+    layout = " and ".join(sorted(layouts)) + (" folder" if is_folder(root) else "")
     return variants, rejects + contradictions, layout
 
 

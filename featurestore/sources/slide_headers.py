@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featurestore.errors import UnreadableImageError
 
 MAX_TILE_PIXELS = 1 << 26
@@ -33,14 +35,12 @@ def require_sound_tiles(file: Path) -> None:
         if stream.read(4) not in _TIFF:
             return
     size_bytes = file.stat().st_size
-    for page in _pages(file):
-        claimed = (page.tilewidth, page.tilelength)
-        largest = max(page.databytecounts, default=0)
-        if claimed[0] * claimed[1] > MAX_TILE_PIXELS:
-            found = f"its tiles are said to measure {claimed[0]} × {claimed[1]} px"
+    for width_px, height_px, n_bytes in _claims(file):
+        if width_px * height_px > MAX_TILE_PIXELS:
+            found = f"its tiles are said to measure {width_px} × {height_px} px"
             expected = f"at most {MAX_TILE_PIXELS} pixels a tile"
-        elif largest > size_bytes:
-            found = f"one of its tiles is said to take {largest} bytes"
+        elif n_bytes > size_bytes:
+            found = f"one of its tiles is said to take {n_bytes} bytes"
             expected = f"less than the {size_bytes} of the file"
         else:
             continue
@@ -50,18 +50,25 @@ def require_sound_tiles(file: Path) -> None:
         )
 
 
-def _pages(file: Path) -> Iterator[Any]:
-    """The tiled pages of a TIFF, as far as its header can be followed."""
+def _claims(file: Path) -> Iterator[tuple[int, int, int]]:
+    """Width, height and bytes of the largest tile of each page, as far as a header goes."""
     import tifffile
 
-    logger = logging.getLogger("tifffile")
-    logger.setLevel(logging.CRITICAL)  # it tells of every fault that OpenSlide will refuse anyway
+    # It tells of every fault, which OpenSlide will refuse anyway.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         with tifffile.TiffFile(file) as opened:
+            page: Any
             for number, page in enumerate(opened.pages):
                 if number == _MAX_PAGES:
                     return
-                if page.is_tiled:
-                    yield page
+                tags = page.tags
+                if "TileWidth" in tags and "TileLength" in tags:
+                    counts = tags["TileByteCounts"].value if "TileByteCounts" in tags else 0
+                    yield (
+                        int(np.max(tags["TileWidth"].value)),
+                        int(np.max(tags["TileLength"].value)),
+                        int(np.max(counts)),
+                    )
     except Exception:  # what is left of it is for OpenSlide to refuse
         return

@@ -100,7 +100,7 @@ def torch_worker() -> Iterator[Worker]:
     worker.close()
 
 
-def judge(answer: dict[str, Any]) -> str:
+def judged(answer: dict[str, Any]) -> str:
     """How an input ended; fails if not in one of the two ways."""
     assert "died" not in answer, f"the process {answer['died']}"
     assert "escaped" not in answer, f"{answer['escaped']}: {answer['message']}"
@@ -134,6 +134,12 @@ def says_something(reason: str) -> None:
     storable(reason)
     assert len(reason) > 20, reason
     assert len(reason) < 5000, f"{len(reason)} characters: {reason[:300]}"
+
+
+@pytest.fixture(scope="session")
+def judge() -> Callable[[dict[str, Any]], str]:
+    """How an input ended: see :func:`judged`."""
+    return judged
 
 
 Fuzz = Callable[..., Counter[str]]
@@ -196,7 +202,7 @@ def fuzz(worker: Worker) -> Fuzz:
                 read=str(read or write),
                 as_nobody=False,
             )
-            ended[judge(answer)] += 1
+            ended[judged(answer)] += 1
             also(answer)
 
         one()

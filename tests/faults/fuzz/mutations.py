@@ -14,7 +14,8 @@ TOKENS = (
     b"1,5", b"NA", b"TRUE", b'"', b'""', b"'", b"\t", b",", b"\n", b"\r", b"\0", b"#", b"=1+1",
     b"9" * 400, b"TCGA", b"TCGA-05-4244-01A", b"TCGA-05-4244-11A", b"TCGA-05-", b"ACTB", b"1-Mar",
     b"\xff\xfe", b"\xc3\x28", b"\xed\xa0\x80", "Ж".encode(), "١٢".encode(), "\u2028".encode(),
-    b"../../etc/passwd", b"/dev/zero", b"{}", b"[]", b"''' ", b"gene", b"sample", b"Hugo_Symbol",
+    b"../../etc/passwd", b"/dev/zero", b"{}", b"[]", b"''' ", b"gene", b"\\u0000",
+    b"[" * 3000, b"Hugo_Symbol",
 )  # fmt: skip
 INTEGERS = (0, 1, 2, 7, 8, 16, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1,
             2**31, 2**32 - 1, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1)  # fmt: skip

@@ -139,7 +139,7 @@ def features(path: Path):
 
     patches = path.parent / "patches"
     found = read_feature_file(
-        path, read_tensor=read_tensor, patches=patches if patches.is_dir() else None
+        path, read_tensor=read_tensor, patches=patches if os.path.isdir(patches) else None
     )
     assert found.features.dtype == np.float32
     assert len(found.features) == len(found.coords) > 0
