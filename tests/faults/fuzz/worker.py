@@ -135,11 +135,12 @@ def features(path: Path):
     import numpy as np
 
     from featurestore.sources.feature_files import read_feature_file
+    from featurestore.sources.file_kinds import is_folder
     from models.feature_tensors import read_tensor
 
     patches = path.parent / "patches"
     found = read_feature_file(
-        path, read_tensor=read_tensor, patches=patches if os.path.isdir(patches) else None
+        path, read_tensor=read_tensor, patches=patches if is_folder(patches) else None
     )
     assert found.features.dtype == np.float32
     assert len(found.features) == len(found.coords) > 0
