@@ -15,6 +15,7 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import URL
 
+from featurestore.engine import connect
 from featurestore.errors import StoreError
 
 
@@ -77,9 +78,15 @@ def last_words(told: str) -> str:
 
 
 def open_connection(url: URL) -> Connection[Any]:
-    """A connection of psycopg's own, for what goes beyond SQLAlchemy."""
-    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(plain)
+    """A connection of psycopg's own, for what goes beyond SQLAlchemy.
+
+    Raises
+    ------
+    StoreError
+        If no server answers there.
+    """
+    connect(url).dispose()
+    return psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
 
 
 def _embedded_folder() -> Path:
