@@ -121,6 +121,11 @@ def read_clinical(path: Path) -> ClinicalTable:
     has_value = variables.notna().any(axis=1)
     if not has_value.any():
         raise SourceError(f"{path}: no patient has a value; first columns: {some(head.header)}")
+    rejects += [
+        Reject(name, "ingest", f"{path.name}: it has no value of any variable; left out")
+        for name, has in zip(patients, has_value, strict=True)
+        if not has
+    ]
     return ClinicalTable(
         path,
         tuple(name for name, has in zip(patients, has_value, strict=True) if has),

@@ -200,8 +200,10 @@ def _read_table(head: Head) -> pd.DataFrame:
     table = delimited.read_text_columns(head, list(dict.fromkeys(columns.values())))
     rows = pd.DataFrame({role: table[at] for role, at in columns.items()})
     # MAFs put one behind the other keep their comments and headers.
-    is_header = rows["gene"] == head.header[columns["gene"]]
-    return rows[~is_header & ~rows["gene"].str.startswith("#")]
+    names = [head.header[columns[role]] for role in ("gene", "sample")]
+    is_header = (rows[["gene", "sample"]] == names).all(axis=1)
+    is_comment = rows["gene"].str.startswith("#") & (rows["sample"] == "")
+    return rows[~is_header & ~is_comment]
 
 
 def _variant_key(variants: pd.DataFrame) -> list[str]:

@@ -28,6 +28,27 @@ SECONDS = 60  # of the clock: machines are shared
 CPU_SECONDS = 10.0
 MEMORY_BYTES = 1 << 30  # that reading one input may add
 
+# How many damaged files each test reads: together more than ten thousand.
+N_INPUTS = {
+    "test_images": 2000,
+    "test_what_files_tell_of_themselves": 500,
+    "test_one_of_the_images_of_a_folder": 400,
+    "test_a_table_of_patients": 400,
+    "test_slides": 500,
+    "test_matrices_of_expression": 900,
+    "test_samples_of_gdc": 600,
+    "test_the_sheet_of_gdc": 200,
+    "test_tables_of_mutations": 800,
+    "test_a_maf_among_others": 300,
+    "test_clinical_tables": 800,
+    "test_gene_sets": 900,
+    "test_study_files": 900,
+    "test_hdf5": 900,
+    "test_archives_of_numpy": 700,
+    "test_coordinates_and_what_is_told_of_them": 150,
+    "test_archives_of_torch": 300,
+}
+
 BINARY = ("flip", "integer", "header", "truncate", "delete", "repeat", "insert", "splice")
 TEXT = (*BINARY, "cell", "cell", "cell", "column", "line", "encoding", "newlines", "packed")
 
@@ -137,6 +158,12 @@ def says_something(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
+def n_inputs() -> dict[str, int]:
+    """How many inputs each test reads."""
+    return N_INPUTS
+
+
+@pytest.fixture(scope="session")
 def judge() -> Callable[[dict[str, Any]], str]:
     """How an input ended: see :func:`judged`."""
     return judged
@@ -145,22 +172,22 @@ def judge() -> Callable[[dict[str, Any]], str]:
 Fuzz = Callable[..., Counter[str]]
 
 
-@pytest.fixture(scope="module")
-def fuzz(worker: Worker) -> Fuzz:
-    """Damage files and read them: see :func:`run`."""
+@pytest.fixture
+def fuzz(worker: Worker, request: pytest.FixtureRequest) -> Fuzz:
+    """Damage files and read them, as often as :data:`N_INPUTS` says: see :func:`run`."""
+    n = N_INPUTS[request.node.name] * MORE
 
     def run(
         reader: str,
         bases: Sequence[Path],
         write: Path,
         *,
-        n: int,
         kinds: Sequence[str] = BINARY,
         read: Path | None = None,
         by: Worker = worker,
         also: Callable[[dict[str, Any]], None] = lambda _answer: None,
     ) -> Counter[str]:
-        """Read ``n`` damaged versions of some files; how each ended, by name.
+        """Read damaged versions of some files; how each ended, by name.
 
         Parameters
         ----------
@@ -181,7 +208,7 @@ def fuzz(worker: Worker) -> Fuzz:
 
         @seed(SEED + MORE - 1)
         @settings(
-            max_examples=n * MORE,
+            max_examples=n,
             database=None,
             deadline=None,
             phases=[Phase.generate, Phase.shrink],
@@ -206,7 +233,7 @@ def fuzz(worker: Worker) -> Fuzz:
             also(answer)
 
         one()
-        assert ended.total() >= n * MORE, f"only {ended.total()} inputs of {n * MORE}: {ended}"
+        assert ended.total() >= n, f"only {ended.total()} inputs of {n}: {ended}"
         return ended
 
     return run

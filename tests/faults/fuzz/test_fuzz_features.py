@@ -45,7 +45,7 @@ def beside(tmp_path: Path) -> Path:
 
 
 def test_hdf5(fuzz, hdf5: list[Path], tmp_path: Path) -> None:
-    ended = fuzz("features", hdf5, tmp_path / "a.h5", n=1200)
+    ended = fuzz("features", hdf5, tmp_path / "a.h5")
     assert ended["accepted"] > 100, ended
     assert ended["refused"] > 100, ended
 
@@ -55,7 +55,7 @@ def test_archives_of_numpy(fuzz, beside: Path, tmp_path: Path) -> None:
     bases = [tmp_path / "valid" / name for name in ("plain.npz", "packed.npz")]
     for base, save in zip(bases, (np.savez, np.savez_compressed), strict=True):
         save(base, features=FEATURES, tile_index=np.arange(4))
-    ended = fuzz("features", bases, beside / "a.npz", n=700)
+    ended = fuzz("features", bases, beside / "a.npz")
     assert ended["refused"] > 100, ended
 
 
@@ -65,7 +65,7 @@ def test_coordinates_and_what_is_told_of_them(fuzz, beside: Path, tmp_path: Path
     for name in ("a.coordinates.npz", "a.coordinates.meta.json"):
         base = tmp_path / "valid" / name
         base.write_bytes((beside / name).read_bytes())
-        fuzz("features", [base], beside / name, n=150, read=beside / "a.npz")
+        fuzz("features", [base], beside / name, read=beside / "a.npz")
         (beside / name).write_bytes(base.read_bytes())
 
 
@@ -74,7 +74,7 @@ def test_archives_of_torch(fuzz, torch_worker, beside: Path, tmp_path: Path) -> 
     (tmp_path / "valid").mkdir()
     base = tmp_path / "valid" / "a.pt"
     torch.save(torch.tensor(FEATURES), base)
-    ended = fuzz("features", [base], beside / "a.pt", n=500, by=torch_worker)
+    ended = fuzz("features", [base], beside / "a.pt", by=torch_worker)
     assert ended["refused"] > 100, ended
 
 

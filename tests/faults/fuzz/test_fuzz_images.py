@@ -66,13 +66,13 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_images(fuzz, images: list[Path], tmp_path: Path) -> None:
-    ended = fuzz("image", images, tmp_path / "tile.png", n=2000)
+    ended = fuzz("image", images, tmp_path / "tile.png")
     assert ended["accepted"] > 100, ended
     assert ended["refused"] > 500, ended
 
 
 def test_what_files_tell_of_themselves(fuzz, images: list[Path], tmp_path: Path) -> None:
-    ended = fuzz("facts", images, tmp_path / "tile.png", n=500)
+    ended = fuzz("facts", images, tmp_path / "tile.png")
     assert ended["accepted"] == ended.total()
 
 
@@ -83,7 +83,7 @@ def test_one_of_the_images_of_a_folder(fuzz, images: list[Path], tmp_path: Path)
         (folder / label).mkdir(parents=True)
         tile = tissue_tile("STR", ord(label), seed=2, tile_px=40)
         Image.fromarray(tile).save(folder / label / "good.png")
-    ended = fuzz("tiles", images, folder / "a" / "bad.png", n=500, read=folder)
+    ended = fuzz("tiles", images, folder / "a" / "bad.png", read=folder)
     assert not ended["refused"], ended
     assert ended["rejected"] > 100, ended
 
@@ -96,7 +96,7 @@ def test_a_table_of_patients(fuzz, text_kinds, images: list[Path], tmp_path: Pat
     base = tmp_path / "patients.csv"
     base.write_text("file,patient,note\n" + "".join(
         f"a/{image.name},p{i},x\n" for i, image in enumerate(images)))  # fmt: skip
-    ended = fuzz("tiles", [base], folder / "patients.csv", n=500, kinds=text_kinds, read=folder)
+    ended = fuzz("tiles", [base], folder / "patients.csv", kinds=text_kinds, read=folder)
     assert ended["refused"] > 100, ended
     assert ended["rejected"] > 100, ended
 
@@ -105,7 +105,7 @@ def test_slides(fuzz, slides: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "slides"
     folder.mkdir()
     write = folder / "TCGA-05-4244-01Z-00-DX1.svs"
-    ended = fuzz("slide", slides, write, n=900, read=folder)
+    ended = fuzz("slide", slides, write, read=folder)
     assert ended["accepted"] + ended["rejected"] > 50, ended
     assert ended["refused"] > 200, ended
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -58,6 +59,16 @@ def memory(path: Path) -> None:
 
 
 MADE = (pipe, folder, empty, nowhere, round_and_round, endless, null, listening, absent, memory)
+
+
+def test_the_corpus_is_as_large_as_promised(n_inputs: dict[str, int]) -> None:
+    tests = {
+        name
+        for file in Path(__file__).parent.glob("test_fuzz_*.py")
+        for name in re.findall(r"def (test_\w+)\(\s*fuzz\b", file.read_text())
+    }
+    assert tests == n_inputs.keys()
+    assert sum(n_inputs.values()) >= 10_000
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ def written(file: Path, text: str) -> Path:
 
 
 def test_matrices_of_expression(fuzz, text_kinds, matrices, tmp_path: Path) -> None:
-    ended = fuzz("expression", matrices, tmp_path / "table.txt", n=1200, kinds=text_kinds)
+    ended = fuzz("expression", matrices, tmp_path / "table.txt", kinds=text_kinds)
     assert ended["accepted"] + ended["rejected"] > 100, ended
     assert ended["refused"] > 100, ended
 
@@ -78,14 +78,14 @@ def test_samples_of_gdc(fuzz, text_kinds, gdc: Path, tmp_path: Path) -> None:
     headless = rows([[f"ENSG{i:011}.{i}", value(i, 1)] for i in range(9)])
     bases = [written(tmp_path / "valid" / "star.tsv", star(3)),
              written(tmp_path / "valid" / "headless.txt", headless)]  # fmt: skip
-    ended = fuzz("gdc", bases, gdc / "one.tsv", n=900, kinds=text_kinds, read=gdc)
+    ended = fuzz("gdc", bases, gdc / "one.tsv", kinds=text_kinds, read=gdc)
     assert ended["refused"] + ended["rejected"] > 50, ended
     assert ended["accepted"] > 50, ended
 
 
 def test_the_sheet_of_gdc(fuzz, text_kinds, gdc: Path, tmp_path: Path) -> None:
     bases = [written(tmp_path / "valid" / "sheet.tsv", rows(SHEET))]
-    fuzz("gdc", bases, gdc / "sheet.tsv", n=300, kinds=text_kinds, read=gdc)
+    fuzz("gdc", bases, gdc / "sheet.tsv", kinds=text_kinds, read=gdc)
 
 
 MAF = ("Hugo_Symbol", "Entrez_Gene_Id", "Chromosome", "Start_Position", "End_Position",
@@ -122,7 +122,7 @@ def mutation_tables(tmp_path: Path) -> list[Path]:
 
 
 def test_tables_of_mutations(fuzz, text_kinds, mutation_tables, tmp_path: Path) -> None:
-    ended = fuzz("maf", mutation_tables, tmp_path / "table.txt", n=1200, kinds=text_kinds)
+    ended = fuzz("maf", mutation_tables, tmp_path / "table.txt", kinds=text_kinds)
     assert ended["accepted"] + ended["rejected"] > 100, ended
     assert ended["refused"] > 100, ended
 
@@ -138,7 +138,7 @@ def test_a_maf_among_others(fuzz, text_kinds, mutation_tables, tmp_path: Path) -
         assert {"TCGA-99-0001", "TCGA-99-0002"} <= set(answer.get("texts", ()))
 
     ended = fuzz(
-        "maf", mutation_tables[:2], folder / "bad.maf", n=500, kinds=text_kinds, read=folder,
+        "maf", mutation_tables[:2], folder / "bad.maf", kinds=text_kinds, read=folder,
         also=still_there,
     )  # fmt: skip
     assert not ended["refused"], ended
@@ -153,7 +153,7 @@ def test_clinical_tables(fuzz, text_kinds, tmp_path: Path) -> None:
         written(tmp_path / "valid" / "patients.csv", rows([header[1:2] + header[3:],
                 *(line[1:2] + line[3:] for line in body)], ",")),
     ]  # fmt: skip
-    ended = fuzz("clinical", bases, tmp_path / "table.txt", n=1000, kinds=text_kinds)
+    ended = fuzz("clinical", bases, tmp_path / "table.txt", kinds=text_kinds)
     assert ended["accepted"] + ended["rejected"] > 100, ended
     assert ended["refused"] > 100, ended
 
@@ -168,7 +168,7 @@ def test_gene_sets(fuzz, text_kinds, tmp_path: Path) -> None:
         "sets.gmt": rows([["A", "http://x", *SYMBOLS], ["B", "http://y", *SYMBOLS[:3]]]),
     }  # fmt: skip
     bases = [written(tmp_path / "valid" / name, text) for name, text in texts.items()]
-    ended = fuzz("genes", bases, tmp_path / "genes.txt", n=1000, kinds=text_kinds)
+    ended = fuzz("genes", bases, tmp_path / "genes.txt", kinds=text_kinds)
     assert ended["accepted"] > 100, ended
     assert ended["refused"] > 100, ended
 
@@ -206,6 +206,6 @@ def test_study_files(fuzz, text_kinds, tmp_path: Path) -> None:
     demo = Path(__file__).parents[3] / "studies" / "demo.toml"
     base = written(tmp_path / "valid" / "study.toml", STUDY)
     kinds = [kind for kind in text_kinds if kind not in ("column", "packed")]
-    ended = fuzz("study", [base, demo], tmp_path / "study.toml", n=900, kinds=kinds)
+    ended = fuzz("study", [base, demo], tmp_path / "study.toml", kinds=kinds)
     assert ended["accepted"] > 20, ended
     assert ended["refused"] > 300, ended

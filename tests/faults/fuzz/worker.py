@@ -105,20 +105,42 @@ def gdc(path: Path):
     return outcome(len(files), table.patients, table.rejects, table.symbols)
 
 
+def unknown(path: Path, key_columns: tuple[str, ...], patients: Iterable[str], rejects) -> set[str]:
+    """Names of samples or patients in a table that are neither accepted nor rejected."""
+    from featurestore.sources import delimited
+    from featurestore.sources.barcodes import parse
+
+    head = delimited.read_head(path)
+    column = delimited.column_named(head, key_columns)
+    if column is None:
+        return set()
+    names = set(delimited.read_text_columns(head, [column])[column]) - {"", head.header[column]}
+    known = {*patients, *(reject.item for reject in rejects)}
+    patient_of = {name: (barcode.patient_id if (barcode := parse(name)) else name.strip('"'))
+                  for name in names}  # fmt: skip
+    return {name for name in names if not known & {name, patient_of[name]} and len(name) < 200}
+
+
 def maf(path: Path):
     from featurestore.sources.mutations import read_mutations
 
     table = read_mutations(path)
-    return {
-        **outcome(0, [], table.rejects, [*table.patients, *table.counts["symbol"]]),
-        "n_variants": int(table.counts["n_variants"].sum()),
-    }
+    if path.is_file():
+        samples = ("Tumor_Sample_Barcode", "Sample ID", "SAMPLE_ID")
+        lost = unknown(path, samples, table.patients, table.rejects)
+        assert not lost, f"lost without a word: {lost}"
+    return outcome(0, [], table.rejects, [*table.patients, *table.counts["symbol"]])
 
 
 def clinical(path: Path):
     from featurestore.sources.clinical import read_clinical
 
     table = read_clinical(path)
+    keys = ("Sample ID", "SAMPLE_ID")
+    if unknown(path, keys, (), ()) == set():
+        keys = ("Patient ID", "PATIENT_ID", "bcr_patient_barcode")
+    lost = unknown(path, keys, table.patients, table.rejects)
+    assert not lost, f"lost without a word: {lost}"
     texts = [text for row in table.rows for text in row]
     return outcome(0, [], table.rejects, [*table.patients, *texts])
 
