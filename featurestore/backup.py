@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import file_digest
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from psycopg import Connection
@@ -137,7 +137,11 @@ def read_backup(folder: Path) -> Backup:
             raise ValueError("its own checksum does not fit")
         tables = {name: TableDigest(**table) for name, table in content.pop("tables").items()}
         backup = Backup(tables=tables, **content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        for path in (DUMP, *backup.files):
+            parts = PurePosixPath(path).parts
+            if path not in backup.files or (path != DUMP and (parts[0] != FILES or ".." in parts)):
+                raise ValueError(f"it cannot hold {path}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
             f"{folder / MANIFEST} is no manifest of a backup, or was altered ({error}); expected a "
             f"folder that `ffpe db backup` wrote; {_ADVICE}"

@@ -236,7 +236,8 @@ def of_the_future(backup: Path) -> None:
 def leads_away(backup: Path) -> None:
     (backup.parent / "secret").write_text("x")
     (backup / "files" / "link").symlink_to(backup.parent / "secret")
-    signed(backup, lambda content: content["files"].update({"../secret": "0" * 64}))
+    fits = read_sha256(backup.parent / "secret")
+    signed(backup, lambda content: content["files"].update({"files/../../secret": fits}))
 
 
 @pytest.mark.parametrize(
