@@ -89,7 +89,7 @@ def _restore(folder: Path, backup: Backup, connection: Connection[Any], url: URL
             folder / DUMP,
         ]  # fmt: skip
         apply: list[str | Path] = [
-            psql, "--no-psqlrc", "--quiet", "--single-transaction", "--output=/dev/null",
+            psql, "--no-psqlrc", "--quiet", "--output=/dev/null",
             "--set=ON_ERROR_STOP=1", f"--dbname={where}", "--file=-",
         ]  # fmt: skip
         with (
@@ -122,10 +122,11 @@ def _feed(
     if is_old:  # whose servers do not know this setting
         head = head.replace(b"SET transaction_timeout = 0;\n", b"")
     try:
-        target.stdin.write(head)
+        # Not psql's --single-transaction: that commits what it has got where this process dies.
+        target.stdin.write(b"BEGIN;\n" + head)
         shutil.copyfileobj(source.stdout, target.stdin, 1 << 20)
         if source.wait() == 0:
-            target.stdin.write(check)
+            target.stdin.write(check + b"COMMIT;\n")
             target.stdin.close()
         else:
             target.kill()

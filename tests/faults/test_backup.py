@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -278,6 +279,34 @@ def test_a_dump_that_breaks_off_is_undone(
     target = databases("target")
     with pytest.raises(StoreError, match="the database is as it was"):
         restore_backup(backup, target, files=tmp_path / "restored")
+    assert is_empty(target)
+
+
+def test_a_killed_restoration_leaves_nothing(
+    store: URL, weights: Path, databases: Callable[[str], URL], tmp_path: Path
+) -> None:
+    """Killed while rows go in: psql, which lives on, must not take the end for the end."""
+    engine = connect(store)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE large AS SELECT n, sha256(n::text::bytea) AS h"
+                                " FROM generate_series(1, 300000) AS n"))  # fmt: skip
+    engine.dispose()
+    write_backup(store, tmp_path / "backup", files=weights)
+    target = databases("target")
+    told = [str(tmp_path / "backup"), target.render_as_string(hide_password=False)]
+    code = (
+        "import sys; from pathlib import Path; from sqlalchemy import make_url;"
+        "from featurestore.restoration import restore_backup;"
+        "restore_backup(Path(sys.argv[1]), make_url(sys.argv[2]), files=Path(sys.argv[1] + '-w'))"
+    )
+    sessions = "SELECT query FROM pg_stat_activity WHERE datname = 'backup_target'"
+    process = subprocess.Popen([sys.executable, "-c", code, *told])
+    while not any("COPY public.large" in row[0] for row in everything(store, sessions)):
+        assert process.poll() is None, "it was over before it could be killed"
+    process.kill()
+    assert process.wait() < 0
+    while everything(store, sessions):
+        time.sleep(0.05)
     assert is_empty(target)
 
 
