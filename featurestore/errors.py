@@ -27,6 +27,9 @@ from dataclasses import dataclass
 class FfpeError(Exception):
     """Base of every error that ffpe raises on purpose."""
 
+    def __str__(self) -> str:
+        return _storable(super().__str__())
+
 
 class InputError(FfpeError):
     """Something that the user gave cannot be used."""
@@ -85,3 +88,13 @@ class Reject:
     item: str
     stage: str
     reason: str
+
+    def __post_init__(self) -> None:
+        # Names of files and cells of tables may be anything, but the ledger must be written.
+        for name in ("item", "reason"):
+            object.__setattr__(self, name, _storable(getattr(self, name)))
+
+
+def _storable(text: str) -> str:
+    """Text as a terminal and Postgres take it: UTF-8, without NUL."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

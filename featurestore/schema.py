@@ -38,6 +38,11 @@ def head() -> str:
     return str(_scripts().get_current_head())
 
 
+def revisions() -> frozenset[str]:
+    """Every migration that this code knows."""
+    return frozenset(script.revision for script in _scripts().walk_revisions())
+
+
 def current(engine: Engine) -> str | None:
     """The migration that the database is at, or None where it was never migrated."""
     with engine.connect() as connection:
@@ -82,10 +87,7 @@ def require_current(engine: Engine) -> None:
     found, wanted = current(engine), head()
     if found == wanted:
         return
-    known = {
-        script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()
-    }
-    if found is not None and found not in known:
+    if found is not None and found not in revisions():
         raise StoreError(
             f"the database schema is at {found!r}, which this ffpe does not know (its own newest "
             f"is {wanted!r}): a newer ffpe made it. Upgrade ffpe."

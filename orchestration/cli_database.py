@@ -1,4 +1,4 @@
-"""The commands under ``ffpe db``: its URL, its schema, a prompt, a page about it, readers."""
+"""The commands under ``ffpe db``: URL, schema, a prompt, a page about it, readers, backups."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import typer
 from orchestration.cli_home import open_home, standard_error
 
 if TYPE_CHECKING:
+    from featurestore.backup import Backup
     from featurestore.readers import Reader
     from orchestration.home import Home
 
 READER_PASSWORD = "FFPE_READER_PASSWORD"  # noqa: S105 - the name of a variable
 
 database = typer.Typer(
-    help="The database: its URL, its schema, a prompt, a page about it, readers."
+    help="The database: its URL, its schema, a prompt, a page about it, readers, backups."
 )
 
 
@@ -122,6 +123,44 @@ def grant_reader(
                 session, name, password=generated if is_generated else password, timeout=timeout
             )
         _tell_reader(home, reader, generated if is_generated else None)
+
+
+@database.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where it is put; a new folder.")],
+) -> None:
+    """Back up the whole store, run history and weights included, into a new folder."""
+    from featurestore.backup import write_backup
+
+    with open_home() as home:
+        done = write_backup(home.url, folder, files=home.weights, on_step=_tell_step)
+    _tell_backup(f"backed up to {folder}", done)
+
+
+@database.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `ffpe db backup` wrote.")],
+) -> None:
+    """Restore a backup into an empty database; everything or nothing."""
+    from featurestore.restoration import restore_backup
+
+    with open_home() as home:
+        done = restore_backup(folder, home.url, files=home.weights, on_step=_tell_step)
+    _tell_backup(f"restored {folder}", done)
+
+
+def _tell_step(step: str) -> None:
+    standard_error().print(f"{step} …", highlight=False, soft_wrap=True)
+
+
+def _tell_backup(what: str, done: Backup) -> None:
+    standard_error().print(
+        f"{what}: {done.n_rows:,} rows of {len(done.tables)} tables, {len(done.files) - 1} files, "
+        f"{done.n_bytes / 1e6:,.1f} MB; every digest compared",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _tell_reader(home: Home, reader: Reader, password: str | None) -> None:

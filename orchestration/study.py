@@ -36,6 +36,8 @@ from orchestration.study_sections import (
     Tissue,
 )
 
+_MAX_BYTES = 1 << 20
+
 
 class Study(Section):
     """A whole study.
@@ -159,10 +161,17 @@ def read_study(path: Path) -> Study:
         named in one message.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise StudyError(f"{path}: is no regular file; expected a study file (TOML)")
+        if path.stat().st_size > _MAX_BYTES:
+            raise StudyError(
+                f"{path}: has {path.stat().st_size} bytes; expected a study file (TOML) of at most "
+                f"{_MAX_BYTES}"
+            )
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read as a study file: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers too long, brackets too deep
         raise StudyError(f"{path}: is not TOML: {error}") from error
     if "path" in content:
         raise StudyError(f"{path}: unknown key path")

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 
 from featurestore.errors import Reject
 
+LONGEST_NAME = 200
+"""Characters of the longest name that anything here has: what is longer is damage."""
+
 _BARCODE = re.compile(r"(TCGA-([0-9A-Z]{2})-[0-9A-Z]{4})(?:-([0-9]{2})[A-Z]?(?:-[0-9A-Z-]+)?)?")
 _ANYWHERE = re.compile(r"TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}(?:-[0-9]{2}[A-Z]?)?(?![0-9A-Z])")
 _CLAIMS_TO_BE_ONE = re.compile(r"TCGA\b", re.IGNORECASE)
@@ -115,7 +118,7 @@ def choose_samples(names: Sequence[str], *, where: str, all_tumours: bool = Fals
     for position, (name, barcode) in enumerate(zip(names, parsed, strict=True)):
         reason = _unusable(barcode)
         if barcode is None or reason:
-            rejects.append(Reject(name, "ingest", f"{where}: {reason}"))
+            rejects.append(Reject(_item(name, position), "ingest", f"{where}: {reason}"))
         else:
             samples.setdefault(barcode.patient_id, []).append((barcode, position))
     positions = {}
@@ -152,17 +155,27 @@ def _own_identifiers(names: Sequence[str], where: str) -> Chosen:
     rejects = []
     for position, name in enumerate(names):
         patient = name.strip().strip('"')
-        if patient:
+        if 0 < len(patient) <= LONGEST_NAME:
             positions[patient] = (*positions.get(patient, ()), position)
         else:
-            rejects.append(
-                Reject(f"column {position + 1}", "ingest", f"{where}: it names no patient")
-            )
+            found = f"a name of {len(patient)} characters is none" if patient else "it names none"
+            reason = f"{where}: expected a patient of at most {LONGEST_NAME} characters, {found}"
+            rejects.append(Reject(_item(name, position), "ingest", f"{reason}; correct it"))
     return Chosen(positions, tuple(rejects))
+
+
+def _item(name: str, position: int) -> str:
+    """How the ledger calls a name; one that is empty, by where it stands among the others."""
+    return shown(name.strip()) or f"number {position + 1}"
+
+
+def shown(text: str) -> str:
+    """A cell or a name for a message: a damaged one may be millions of characters long."""
+    return text if len(text) <= LONGEST_NAME else f"{text[:60]}… ({len(text)} characters)"
 
 
 def some(names: Iterable[str], n: int = 5) -> str:
     """The first few names for a message, and how many more there are."""
     every = list(names)
     more = f" and {len(every) - n} more" if len(every) > n else ""
-    return ", ".join(every[:n]) + more
+    return ", ".join(shown(name) for name in every[:n]) + more

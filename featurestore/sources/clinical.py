@@ -16,7 +16,7 @@ import pandas as pd
 from featurestore.errors import Reject, SourceError
 from featurestore.model_versions import content_sha256
 from featurestore.sources import delimited
-from featurestore.sources.barcodes import choose_samples, some
+from featurestore.sources.barcodes import LONGEST_NAME, choose_samples, shown, some
 
 _PATIENT = ("Patient ID", "PATIENT_ID", "bcr_patient_barcode", "submitter_id", "case_submitter_id")
 _SAMPLE = ("Sample ID", "SAMPLE_ID")
@@ -103,6 +103,10 @@ def read_clinical(path: Path) -> ClinicalTable:
     twice = {name for name in head.header if head.header.count(name) > 1}
     if twice:
         raise SourceError(f"{path} has two columns {some(sorted(twice))}; rename one")
+    long = next((name for name in head.header if len(name) > LONGEST_NAME), None)
+    if long is not None:
+        raise SourceError(f"{path} has a column {shown(long)}; expected a name; correct the header")
+    delimited.require_even_rows(head)
     named = [at for at, name in enumerate(head.header) if name]
     table = delimited.read_text_columns(head, named)
     chosen = choose_samples(table[key].tolist(), where=path.name)
@@ -117,6 +121,11 @@ def read_clinical(path: Path) -> ClinicalTable:
     has_value = variables.notna().any(axis=1)
     if not has_value.any():
         raise SourceError(f"{path}: no patient has a value; first columns: {some(head.header)}")
+    rejects += [
+        Reject(name, "ingest", f"{path.name}: it has no value of any variable; left out")
+        for name, has in zip(patients, has_value, strict=True)
+        if not has
+    ]
     return ClinicalTable(
         path,
         tuple(name for name, has in zip(patients, has_value, strict=True) if has),
@@ -150,7 +159,9 @@ def _made(given: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[Reject]]:
         cells = given[column]
         made[variable] = [None if pd.isna(cell) else make[variable](cell) for cell in cells]
         rejects += [
-            Reject(patient, "ingest", f"{where}: {column} {cell!r} is no {variable}; left out")
+            Reject(
+                patient, "ingest", f"{where}: {column} {shown(cell)!r} is no {variable}; left out"
+            )
             for patient, cell, value in zip(given.index, cells, made[variable], strict=True)
             if value is None and not pd.isna(cell)
         ]

@@ -19,6 +19,7 @@ import pandas as pd
 
 from featurestore.errors import SourceError
 from featurestore.model_versions import content_sha256
+from featurestore.sources.file_kinds import is_file, is_folder, is_text
 
 _GZIP = b"\x1f\x8b"
 _NOT_TEXT = {
@@ -29,6 +30,8 @@ _NOT_TEXT = {
 }
 _LITTER = frozenset({"manifest.txt", "annotations.txt", "thumbs.db", "desktop.ini"})
 _N_ROWS = 30
+_LONGEST_LINE = 1 << 24  # characters; the widest tables have some hundred thousand
+_MOST_INFLATED, _SMALL_BYTES = 20, 1 << 25  # tables of numbers shrink to a fifth
 BROKEN = (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error, pd.errors.ParserError)
 """What reading a damaged or mislabelled table raises."""
 
@@ -65,6 +68,47 @@ class Head:
     n_ahead: int
 
 
+class _Bytes(io.RawIOBase):
+    """The bytes of a table, unpacked; ends by an error where no table goes on.
+
+    NUL is no character of any table, pandas ends a cell there without a word, and Postgres takes
+    none. A few bytes of gzip can unpack to more than any memory holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._packed = is_gzipped(path)
+        self._inner = gzip.open(path) if self._packed else path.open("rb")  # noqa: SIM115
+        self._left = max(_SMALL_BYTES, _MOST_INFLATED * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        chunk = self._inner.read(len(buffer))
+        if b"\0" in chunk:
+            raise csv.Error("it holds NUL bytes, as damaged files and UTF-16 do")
+        self._left -= len(chunk)
+        if self._packed and self._left < 0:
+            raise csv.Error(
+                f"it unpacks to more than {_MOST_INFLATED} times its size; unpack it yourself if "
+                "that is right"
+            )
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+def open_bytes(path: Path) -> io.BufferedReader:
+    """Open a table as bytes, unpacking gzip.
+
+    What is read from it may raise any of :data:`BROKEN`.
+    """
+    return io.BufferedReader(_Bytes(path), 1 << 18)
+
+
 def open_text(path: Path) -> TextIO:
     """Open a table as UTF-8 text, unpacking gzip.
 
@@ -79,13 +123,14 @@ def open_text(path: Path) -> TextIO:
             raise SourceError(
                 f"{path} is {kind}; expected text in UTF-8, plain or gzipped: export it as such"
             )
-    if start.startswith(_GZIP):
-        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
+    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig")
 
 
 def _first_bytes(path: Path) -> bytes:
     try:
+        # A pipe would be waited for without end, and a device has no end.
+        if path.exists() and not is_file(path):
+            raise SourceError(f"{path} is no regular file; expected a table; check the path")
         with path.open("rb") as file:
             return file.read(4)
     except OSError as error:
@@ -110,7 +155,9 @@ def read_head(path: Path) -> Head:
     n_ahead = 0
     try:
         with open_text(path) as file:
-            for line in file:
+            for line in iter(lambda: file.readline(_LONGEST_LINE), ""):
+                if len(line) == _LONGEST_LINE:
+                    raise csv.Error(f"it has a line of more than {_LONGEST_LINE} characters")
                 n_ahead += not lines
                 if not lines and line.startswith("#"):
                     comments.append(line.rstrip("\r\n"))
@@ -124,11 +171,14 @@ def read_head(path: Path) -> Head:
         raise SourceError(f"{path} holds no table: it has no line besides comments; export again")
     separator = "," if "," in lines[0] and "\t" not in lines[0] else "\t"
     quoted = separator == "," or lines[0].lstrip().startswith('"')
-    cells = list(
-        csv.reader(
-            lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    try:
+        cells = list(
+            csv.reader(
+                lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+            )
         )
-    )
+    except csv.Error as error:
+        raise broken(path, error) from error
     header, rows = cells[0], [row for row in cells[1:] if row]
     if rows and all(len(row) == len(header) + 1 for row in rows):
         header = ["", *header]
@@ -163,7 +213,7 @@ def read_body(head: Head, columns: Sequence[int], **options: Any) -> pd.DataFram
         If a cell does not fit the dtype asked for.
     """
     try:
-        body: pd.DataFrame = pd.read_csv(
+        body: pd.DataFrame = read_csv(
             head.path,
             sep=head.separator,
             header=None,
@@ -171,8 +221,6 @@ def read_body(head: Head, columns: Sequence[int], **options: Any) -> pd.DataFram
             index_col=False,
             usecols=list(columns),
             skiprows=head.n_ahead,
-            compression="gzip" if head.is_gzipped else None,
-            encoding="utf-8-sig",
             quoting=csv.QUOTE_MINIMAL if head.quoted else csv.QUOTE_NONE,
             low_memory=False,
             **options,
@@ -180,6 +228,13 @@ def read_body(head: Head, columns: Sequence[int], **options: Any) -> pd.DataFram
     except BROKEN as error:
         raise broken(head.path, error) from error
     return body[list(columns)]
+
+
+def read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """:func:`pandas.read_csv` on a table's bytes; raises any of :data:`BROKEN`, or ValueError."""
+    with open_bytes(path) as file:
+        table: pd.DataFrame = pd.read_csv(file, encoding="utf-8-sig", **options)
+        return table
 
 
 def read_text_columns(head: Head, columns: Sequence[int]) -> pd.DataFrame:
@@ -203,7 +258,9 @@ def require_even_rows(head: Head) -> None:
         with open_text(head.path) as file:
             for number, line in enumerate(file, 1):
                 text = line.rstrip("\r\n")
-                if number <= head.n_ahead or not text or (head.quoted and '"' in text):
+                if number <= head.n_ahead or not text or text.startswith("#"):
+                    continue  # tables put one behind the other keep their comments
+                if head.quoted and '"' in text:
                     continue
                 found = text.count(head.separator) + 1
                 if found != expected and text.rstrip(head.separator).count(head.separator) != (
@@ -239,19 +296,22 @@ def table_files(root: Path) -> list[Path]:
     SourceError
         If there is nothing.
     """
-    if root.is_file():
+    if is_file(root):
         return [root]
-    if not root.is_dir():
+    if not is_folder(root):
         raise SourceError(f"{root} cannot be read: there is no such file or folder; check the path")
     files = [
         path
         for path in sorted(root.rglob("*"))
-        if path.is_file()
+        if is_file(path)
         and path.name.lower() not in _LITTER
         and not any(part.startswith(".") or part == "logs" for part in path.relative_to(root).parts)
     ]
     if not files:
         raise SourceError(f"{root} holds no file; expected tables, plain or gzipped")
+    for path in files:
+        if not is_text(path.relative_to(root)):
+            raise SourceError(f"{path}: its name is not valid UTF-8; rename it")
     return files
 
 

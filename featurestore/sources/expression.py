@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from featurestore.errors import Reject, SourceError
 from featurestore.model_versions import content_sha256
 from featurestore.sources import delimited, gene_names
-from featurestore.sources.barcodes import choose_samples, parse, share_of_barcodes, some
+from featurestore.sources.barcodes import choose_samples, parse, share_of_barcodes, shown, some
 from featurestore.sources.delimited import Head
 from featurestore.sources.expression_units import (
     Unit,
@@ -31,6 +31,7 @@ from featurestore.sources.expression_units import (
     require_unit,
     to_log2,
 )
+from featurestore.sources.file_kinds import is_file
 from featurestore.sources.gdc_expression import is_sample_file, read_samples
 
 _XENA_CORNERS = ("sample", "ensembl_id", "xena_sample")
@@ -106,7 +107,7 @@ def read_expression(
     path = path.absolute()
     listing = expression_listing(path, unit=unit, sample_sheet=sample_sheet)
     declared = None if unit is None else parse_unit(unit)
-    head = delimited.read_head(path) if path.is_file() else None
+    head = delimited.read_head(path) if is_file(path) else None
     if head is None or is_sample_file(head):
         samples = read_samples(path, unit=declared, sample_sheet=sample_sheet)
         names, patients, raw = samples.names, samples.patients, samples.values
@@ -216,8 +217,9 @@ def _read_numbers(head: Head, columns: list[int], genes: list[str]) -> pd.DataFr
             if bad.any():
                 row = int(bad.to_numpy().argmax())
                 raise SourceError(
-                    f"{head.path}: gene {genes[row]}, column {head.header[column]} holds "
-                    f"{texts[column][row]!r}; expected a number or NA; correct the cell"
+                    f"{head.path}: gene {shown(genes[row])}, column "
+                    f"{shown(head.header[column])} holds {shown(texts[column][row])!r}; "
+                    "expected a number or NA; correct the cell"
                 ) from error
         raise delimited.broken(head.path, error) from error
     if np.isinf(frame.to_numpy()).any():

@@ -13,7 +13,9 @@ The .npz is read without pickle, and a .pt by the caller's reader, which must no
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import UnreadableFeaturesError
-from featurestore.sources.feature_layouts import SLIDE2VEC, FeatureFile, TileSize
+from featurestore.sources.feature_layouts import SLIDE2VEC, FeatureFile, TileSize, is_inflated
+from featurestore.sources.file_kinds import is_file
+
+BROKEN = (
+    OSError, ValueError, EOFError, KeyError, IndexError, TypeError, RuntimeError, OverflowError,
+    SyntaxError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What a damaged archive raises: zipfile and numpy look at little before they trust it."""
 
 
 def companions(file: Path) -> tuple[Path, ...]:
@@ -44,9 +53,8 @@ def read_archive(file: Path, read_tensor: Callable[[Path], NDArray[np.float32]])
         If an archive is damaged, holds something else, or the coordinates are nowhere.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
+        names = _names(file)
+    except BROKEN as error:
         raise _damaged(error) from error
     if any(name.endswith("/data.pkl") for name in names):
         features = read_tensor(file)
@@ -68,7 +76,7 @@ def _coordinates(file: Path) -> tuple[NDArray[np.float64], TileSize | None]:
     named = [Path(str(beside[key])) for key in ("coordinates_npz_path",) if beside.get(key)]
     candidates = [path for path in companions(file) if path.suffix == ".npz"]
     # The path that slide2vec noted is the last resort: results move from machine to machine.
-    found = next((path for path in [*candidates, *named] if path.is_file()), None)
+    found = next((path for path in [*candidates, *named] if is_file(path)), None)
     if found is None:
         raise UnreadableFeaturesError(
             f"holds features without coordinates; expected them in {candidates[0]} (slide2vec), "
@@ -107,9 +115,10 @@ def _size(told: dict[str, Any]) -> TileSize | None:
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:
     try:
+        _names(file)
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (*BROKEN, MemoryError) as error:
         raise _damaged(error) from error
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":
@@ -117,6 +126,19 @@ def _arrays(file: Path) -> dict[str, NDArray[Any]]:
                 f"{name} of {file.name} holds {array.dtype}; expected numbers"
             )
     return arrays
+
+
+def _names(file: Path) -> list[str]:
+    """Names of an archive's members, none of which unpacks to more than features can."""
+    held_bytes = file.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if is_inflated(member.file_size, held_bytes):
+                raise UnreadableFeaturesError(
+                    f"declares {member.file_size} bytes of {member.filename} in a file of "
+                    f"{held_bytes}; that is no file of features"
+                )
+        return archive.namelist()
 
 
 def _in_order(tile_index: NDArray[Any] | None) -> None:
@@ -128,7 +150,7 @@ def _in_order(tile_index: NDArray[Any] | None) -> None:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
+    if not is_file(file):
         return {}
     try:
         told = json.loads(file.read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from featurestore.model_versions import content_sha256
 from featurestore.sources.feature_archives import companions, read_archive
 from featurestore.sources.feature_hdf5 import read_hdf5
 from featurestore.sources.feature_layouts import FeatureFile
+from featurestore.sources.file_kinds import is_file, is_text
 
 ReadTensor = Callable[[Path], NDArray[np.float32]]
 
@@ -65,14 +66,17 @@ def find_features(pattern: str, patches: Path | None = None) -> FeatureFiles:
         If there is none.
     """
     found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-    files = [file.absolute() for file in found if file.is_file() and file.name[0] != "."]
+    files = [file.absolute() for file in found if is_file(file) and file.name[0] != "."]
     if not files:
         raise SourceError(
             f"{pattern}: no file of features is there; expected files of TRIDENT, CLAM, STAMP or "
             "slide2vec, one a slide; correct `features`"
         )
+    unnamed = next((file for file in files if not is_text(file)), None)
+    if unnamed is not None:
+        raise SourceError(f"{unnamed}: its name is not valid UTF-8; rename it")
     root = _fixed_part(Path(pattern).absolute())
-    extra = [other for file in files for other in companions(file) if other.is_file()]
+    extra = [other for file in files for other in companions(file) if is_file(other)]
     if patches is not None:
         extra += sorted(patches.glob("*.h5"))
     stamps = []
@@ -109,6 +113,8 @@ def read_feature_file(
         If the file is damaged, of no known layout, or its parts do not agree.
     """
     try:
+        if file.exists() and not is_file(file):
+            raise UnreadableFeaturesError("is no regular file; expected a file of features")
         with file.open("rb") as stream:
             start = stream.read(8)
     except OSError as error:

@@ -30,12 +30,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import UnreadableFeaturesError
-from featurestore.sources.feature_layouts import CLAM, STAMP, TRIDENT, FeatureFile, TileSize
+from featurestore.sources.feature_layouts import (
+    CLAM,
+    STAMP,
+    TRIDENT,
+    FeatureFile,
+    TileSize,
+    is_inflated,
+)
+from featurestore.sources.file_kinds import is_file
 
 # STAMP 1 cut tiles of 256 µm into 224 pixels, and counted coordinates in those pixels.
 _STAMP_UM, _STAMP_PX = 256.0, 224
-_MOST_INFLATED = 200
-_SMALL_BYTES = 1 << 30
 
 
 def read_hdf5(file: Path, patches: Path | None) -> FeatureFile:
@@ -131,7 +137,7 @@ def _clam_size(attributes: Any) -> TileSize | None:
 
 
 def _clam_patches(file: Path, coords: NDArray[np.float64]) -> TileSize:
-    if not file.is_file():
+    if not is_file(file):
         raise UnreadableFeaturesError(
             f"has no patch file {file}, which tells the size of its tiles; correct `patches`"
         )
@@ -166,7 +172,7 @@ def _array(opened: h5py.File, name: str) -> NDArray[Any]:
         raise UnreadableFeaturesError(f"{name} holds {found.dtype}; expected numbers")
     # A few bytes can declare terabytes, which reading would allocate.
     held_bytes = Path(opened.filename).stat().st_size
-    if found.nbytes > max(_SMALL_BYTES, _MOST_INFLATED * held_bytes):
+    if is_inflated(found.nbytes, held_bytes):
         raise UnreadableFeaturesError(
             f"{name} declares {found.nbytes} bytes in a file of {held_bytes}; that is no file of "
             "features"

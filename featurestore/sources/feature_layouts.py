@@ -46,3 +46,11 @@ class FeatureFile:
     coords: NDArray[np.float64]
     coords_in_um: bool
     size: TileSize | None
+
+
+def is_inflated(n_bytes: int, held_bytes: int) -> bool:
+    """Whether a file of ``held_bytes`` that says it holds ``n_bytes`` is a bomb.
+
+    Features are noise to a compressor: what shrinks two hundred times is something else.
+    """
+    return n_bytes > max(1 << 27, 200 * held_bytes)

@@ -154,6 +154,8 @@ def _read_sheet(path: Path) -> _Sheet:
     sheet = _Sheet(path)
     rows = delimited.read_text_columns(head, [file, sample])
     for name, barcode in zip(rows[file], rows[sample], strict=True):
+        if not name or not barcode:
+            continue  # its file, if it is there, is one that the sheet does not name
         known = sheet.sample_of.setdefault(_bare(name), barcode)
         if known != barcode:
             raise SourceError(
@@ -201,8 +203,8 @@ def _read_sample(path: Path, unit: Unit | None) -> tuple[str, pd.Series, pd.Seri
     if _is_star(head):
         return "GDC STAR", *_read_star(head, unit.base if unit else "TPM")
     if _is_headless(head):
-        table = _numbers(path, sep="\t", header=None, names=["gene", "value"])
-        genes = table[~table["gene"].str.startswith("__")].set_index("gene")
+        table = _numbers(path, sep="\t", header=None, names=["gene", "value"], dtype={"gene": str})
+        genes = table[~table["gene"].str.startswith("__", na=False)].set_index("gene")
         return "GDC headless", _once(genes, path)["value"], None
     raise SourceError(
         f"{path.name} is no expression file of GDC: its first line is {some(head.header, 3)}; "
@@ -217,13 +219,16 @@ def _read_star(head: Head, base: str) -> tuple[pd.Series, pd.Series]:
             f"{head.path.name} has no {base}; expected one of {', '.join(_STAR_COLUMNS)}"
         )
     wanted = ["gene_id", "gene_name", column]
-    table = _numbers(head.path, sep="\t", skiprows=head.n_ahead - 1, usecols=wanted)
+    texts = {"gene_id": str, "gene_name": str}
+    table = _numbers(head.path, sep="\t", skiprows=head.n_ahead - 1, usecols=wanted, dtype=texts)
     genes = _once(table[~table["gene_id"].isin(_NO_GENES)].set_index("gene_id"), head.path)
     # The symbol is not unique: two genes may share it, so both stay until one is chosen.
     return genes[column].astype(np.float64), genes["gene_name"].fillna("")
 
 
 def _once(genes: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if genes.index.hasnans:
+        raise SourceError(f"{path.name} has a row that names no gene; download it again")
     if genes.index.has_duplicates:
         twice = genes.index[genes.index.duplicated()][0]
         raise SourceError(f"{path.name} names the gene {twice} twice; download it again")
@@ -231,9 +236,8 @@ def _once(genes: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _numbers(path: Path, **options: Any) -> pd.DataFrame:
-    gzipped = delimited.is_gzipped(path)
     try:
-        table: pd.DataFrame = pd.read_csv(path, compression="gzip" if gzipped else None, **options)
+        table = delimited.read_csv(path, **options)
     except (*delimited.BROKEN, ValueError) as error:
         raise delimited.broken(path, error) from error
     numbers = table.select_dtypes("number")

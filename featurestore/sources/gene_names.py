@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import Reject
-from featurestore.sources.barcodes import some
+from featurestore.sources.barcodes import LONGEST_NAME, some
 
 SYMBOL_COLUMNS = ("hugo_symbol", "hugo symbols", "gene_symbol", "gene symbol", "symbol",
                   "gene_name", "gene name", "gene")  # fmt: skip
@@ -39,7 +39,7 @@ def tidy(name: str) -> str:
         match = pattern.fullmatch(text)
         if match:
             text = match[1]
-    return "" if text.lower() in _NO_NAME else text
+    return "" if text.lower() in _NO_NAME or len(text) > LONGEST_NAME else text
 
 
 def is_ensembl(name: str) -> bool:
@@ -89,7 +89,7 @@ def one_row_a_gene(
     symbols = tuple(sorted(best))
     kept = values[[best[name] for name in symbols]]
     reasons = {
-        f"{unnamed} rows name no gene": unnamed,
+        f"{unnamed} rows name no gene; expected a symbol or an Ensembl identifier": unnamed,
         f"{len(dates)} genes have become dates in a spreadsheet ({some(dates)}); take the table "
         "from its source again": len(dates),
         f"{len(empty)} genes have no value in any patient ({some(empty)})": len(empty),

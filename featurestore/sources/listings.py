@@ -13,6 +13,7 @@ from pathlib import Path
 
 from featurestore.errors import Reject, SourceError
 from featurestore.model_versions import content_sha256
+from featurestore.sources.file_kinds import is_text
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """File names that are taken for images, in any case."""
@@ -117,7 +118,7 @@ def _walk(
     for name in names:
         if name.startswith(".") or name.lower() in _LITTER:
             continue
-        if not _is_text(name):
+        if not is_text(name):
             shown = prefix + os.fsencode(name).decode("utf-8", "backslashreplace")
             rejects.append(Reject(shown, "ingest", "its name is not valid UTF-8; rename it"))
         elif os.path.isdir(folder / name):  # noqa: PTH112
@@ -125,14 +126,6 @@ def _walk(
             yield from _walk(folder / name, f"{prefix}{name}/", rejects, above | {identity})
         else:
             yield prefix + name
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _stamp(file: Path) -> tuple[int, int]:

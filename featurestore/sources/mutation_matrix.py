@@ -16,6 +16,7 @@ import pandas as pd
 
 from featurestore.errors import Reject, SourceError
 from featurestore.sources import barcodes, delimited, gene_names
+from featurestore.sources.barcodes import shown
 from featurestore.sources.delimited import Head
 
 _MISSING = frozenset({"", "na", "nan", "null", "ns"})
@@ -112,8 +113,8 @@ def _zero_one(head: Head) -> tuple[pd.DataFrame, list[Reject]]:
     if wrong.to_numpy().any():
         row, column = np.argwhere(wrong.to_numpy())[0]
         raise SourceError(
-            f"{head.path}: gene {genes.iloc[row]}, column {head.header[columns[column]]} holds "
-            f"{cells.iloc[row, column]!r}; expected 0, 1 or NA; correct the cell"
+            f"{head.path}: gene {genes.iloc[row]}, column {shown(head.header[columns[column]])} "
+            f"holds {shown(cells.iloc[row, column])!r}; expected 0, 1 or NA; correct the cell"
         )
     numbers.index = pd.Index(genes)
     numbers.columns = pd.Index([head.header[at] for at in columns])

@@ -22,6 +22,7 @@ from featurestore.errors import Reject, SourceError
 from featurestore.model_versions import content_sha256
 from featurestore.sources import barcodes, delimited, gene_names
 from featurestore.sources.delimited import Head
+from featurestore.sources.file_kinds import is_file, is_folder
 from featurestore.sources.mutation_matrix import is_matrix, read_matrix
 
 NON_SILENT = frozenset(
@@ -108,7 +109,7 @@ def read_mutations(path: Path, *, sequenced: Path | None = None) -> MutationTabl
     path = path.absolute()
     listing = mutation_listing(path, sequenced=sequenced)
     files = delimited.table_files(path)
-    heads = {file: delimited.read_head(file) for file in files} if path.is_file() else {}
+    heads = {file: delimited.read_head(file) for file in files} if is_file(path) else {}
     if heads and not _is_list(heads[path]) and is_matrix(heads[path]):
         matrix = read_matrix(heads[path])
         patients, counts, rejects = matrix.patients, matrix.counts, matrix.rejects
@@ -163,7 +164,9 @@ def _read_variants(files: list[Path], root: Path) -> tuple[pd.DataFrame, list[Re
             continue
         n_nameless = int((table["sample"] == "").sum())
         if n_nameless:
-            rejects.append(Reject(item, "ingest", f"{n_nameless} variants name no sample"))
+            rejects.append(
+                Reject(item, "ingest", f"{n_nameless} variants name no sample; left out")
+            )
             table = table[table["sample"] != ""]
         if table.empty:
             reason = (
@@ -178,7 +181,7 @@ def _read_variants(files: list[Path], root: Path) -> tuple[pd.DataFrame, list[Re
         raise SourceError(f"{root}: none of its files is a mutation table; first reasons: {shown}")
     variants = pd.concat(tables, ignore_index=True)
     variants, contradictions = _without_contradictions(variants)
-    layout = " and ".join(sorted(layouts)) + (" folder" if root.is_dir() else "")
+    layout = " and ".join(sorted(layouts)) + (" folder" if is_folder(root) else "")
     return variants, rejects + contradictions, layout
 
 
@@ -191,13 +194,16 @@ def _read_table(head: Head) -> pd.DataFrame:
             f"{head.path} lacks a column that a mutation table needs: {expected}; it has "
             f"{barcodes.some(head.header, 12)}. Export it with that column"
         )
+    delimited.require_even_rows(head)
     places = {role: delimited.column_named(head, names) for role, names in _PLACE.items()}
     columns = {role: at for role, at in {**needed, **places}.items() if at is not None}
     table = delimited.read_text_columns(head, list(dict.fromkeys(columns.values())))
     rows = pd.DataFrame({role: table[at] for role, at in columns.items()})
     # MAFs put one behind the other keep their comments and headers.
-    is_header = rows["gene"] == head.header[columns["gene"]]
-    return rows[~is_header & ~rows["gene"].str.startswith("#")]
+    names = [head.header[columns[role]] for role in ("gene", "sample")]
+    is_header = (rows[["gene", "sample"]] == names).all(axis=1)
+    is_comment = rows["gene"].str.startswith("#") & (rows["sample"] == "")
+    return rows[~is_header & ~is_comment]
 
 
 def _variant_key(variants: pd.DataFrame) -> list[str]:
@@ -233,6 +239,11 @@ def _count(variants: pd.DataFrame, where: str) -> tuple[set[str], pd.DataFrame, 
         symbol=variants["gene"].map(symbol_of),
         is_non_silent=variants["kind"].str.lower().isin(_NON_SILENT),
     ).dropna(subset=["patient"])
+    rejects = list(chosen.rejects)
+    n_nameless = int((rows["symbol"] == "").sum())
+    if n_nameless:
+        reason = f"{n_nameless} variants of tumours name no gene; expected a symbol; left out"
+        rejects.append(Reject(where, "ingest", reason))
     rows = rows[rows["symbol"] != ""]
     key = _variant_key(rows)
     if key:
@@ -246,7 +257,7 @@ def _count(variants: pd.DataFrame, where: str) -> tuple[set[str], pd.DataFrame, 
     frame = counts.reset_index().astype({"size": "int64", "sum": "int64"})
     frame = frame.rename(columns={"size": "n_variants", "sum": "n_non_silent"})
     frame = frame.sort_values(["symbol", "patient"], ignore_index=True)
-    return set(chosen.positions), frame, list(chosen.rejects)
+    return set(chosen.positions), frame, rejects
 
 
 def _listed(path: Path) -> set[str]:

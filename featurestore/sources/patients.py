@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from featurestore.errors import Reject, SourceError
+from featurestore.sources import delimited
+from featurestore.sources.barcodes import LONGEST_NAME, shown, some
 
 
 def read_patients(
@@ -60,7 +62,7 @@ def read_patients(
         if not matches:
             reason = f"row {row} of {table.name} names an image that is not under {root}"
             reason += "; correct the path or remove the row"
-            rejects.append(Reject(file, "ingest", reason))
+            rejects.append(Reject(shown(file), "ingest", reason))
         elif patient_of.setdefault(matches[0], patient) != patient:
             raise SourceError(
                 f"{where}: {file!r} has patient {patient!r}, but an earlier row says "
@@ -72,24 +74,29 @@ def read_patients(
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
     """Line number, file and patient of each row; blank rows are skipped."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
+        opened = delimited.open_text(table)
+    except SourceError as error:
+        raise SourceError(f"patients table {error}") from error
+    try:
+        with opened as stream:
             reader = csv.DictReader(stream, strict=True)
             header = reader.fieldnames or []
             if not {"file", "patient"} <= set(header):
                 raise SourceError(
-                    f"patients table {table}, row 1: the columns are {', '.join(header) or 'none'}"
+                    f"patients table {table}, row 1: the columns are {some(header, 12) or 'none'}"
                     "; expected file and patient, separated by a comma; correct the header"
                 )
             for row in reader:
                 file, patient = (row["file"] or "").strip(), (row["patient"] or "").strip()
-                if not file or not patient or None in row:
+                if not file or not patient or None in row or len(patient) > LONGEST_NAME:
+                    more = " and more cells" if None in row else ""
                     raise SourceError(
-                        f"patients table {table}, row {reader.line_num}: got file {file!r}, "
-                        f"patient {patient!r}{' and more cells' if None in row else ''}; expected "
+                        f"patients table {table}, row {reader.line_num}: got file "
+                        f"{shown(file)!r}, patient {shown(patient)!r}{more}; expected "
                         "as many cells as columns, none empty; complete the row or remove it"
                     )
                 yield reader.line_num, file.replace("\\", "/").removeprefix("./"), patient
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except delimited.BROKEN as error:
         raise SourceError(
             f"patients table {table} cannot be read ({error}); expected a CSV in UTF-8 with the "
             "columns file,patient; save it again as such"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from featurestore.errors import Reject, SourceError
 from featurestore.model_versions import content_sha256
+from featurestore.sources.file_kinds import is_file, is_folder, is_text
 from featurestore.sources.listings import SUFFIXES as IMAGE_SUFFIXES
 
 SLIDE_SUFFIXES = (".bif", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff")
@@ -62,14 +63,14 @@ def find_slides(where: Path) -> SlideFiles:
     fixed = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
     if fixed < len(parts):
         root = Path(*parts[:fixed])
-        found = list(root.glob("/".join(parts[fixed:]))) if root.is_dir() else []
-        named = [file for file in found if file.is_file()]
-    elif where.is_dir():
+        found = list(root.glob("/".join(parts[fixed:]))) if is_folder(root) else []
+        named = [file for file in found if is_file(file)]
+    elif is_folder(where):
         root = where
         known = (*SLIDE_SUFFIXES, *IMAGE_SUFFIXES, *_SEVERAL_FILES)
-        named = [f for f in root.rglob("*") if f.suffix.lower() in known and f.is_file()]
+        named = [f for f in root.rglob("*") if f.suffix.lower() in known and is_file(f)]
     else:
-        root, named = where.parent, [where] if where.is_file() else []
+        root, named = where.parent, [where] if is_file(where) else []
     paths = sorted(file.relative_to(root).as_posix() for file in named)
     paths = [path for path in paths if not any(part.startswith(".") for part in path.split("/"))]
     if not paths:
@@ -77,8 +78,13 @@ def find_slides(where: Path) -> SlideFiles:
             f"{where}: no slide is there; expected files that OpenSlide reads, or images of "
             f"regions ({', '.join(sorted({*SLIDE_SUFFIXES, *IMAGE_SUFFIXES}))}); correct `slides`"
         )
+    unnamed = [path for path in paths if not is_text(path)]
+    paths = [path for path in paths if is_text(path)]
     several = {path for path in paths if Path(path).suffix.lower() in _SEVERAL_FILES}
     rejects = tuple(Reject(path, "ingest", _several(path)) for path in paths if path in several)
+    rejects += tuple(
+        Reject(path, "ingest", "its name is not valid UTF-8; rename it") for path in unnamed
+    )
     stamps = tuple((path, *_size_and_time(root / path)) for path in paths)
     return SlideFiles(root, tuple(path for path in paths if path not in several), rejects, stamps)
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from featurestore.errors import UnreadableImageError
 from featurestore.sources.images import read_rgb
+from featurestore.sources.slide_headers import require_sound_tiles
 
 Pixels = NDArray[np.uint8]
 
@@ -116,6 +117,9 @@ def open_pixels(file: Path) -> SlidePixels:
         Whatever is wrong with the file.
     """
     try:
+        if not file.is_file():
+            raise OSError("it is no regular file")
+        require_sound_tiles(file)
         if openslide.OpenSlide.detect_format(file) is None:
             return _ImagePixels(file)
         return _OpenSlidePixels(file)

@@ -23,6 +23,10 @@ from featurestore.sources.slide_pixels import open_pixels, pixels_of, read_area,
 MIN_MPP, MAX_MPP = 0.05, 10.0
 """Bounds of a believable resolution in µm per pixel."""
 
+MAX_SIDE_MM, MAX_AREA_MM2 = 200.0, 6000.0
+"""Bounds of a believable slide: the largest glass that scanners take is 76 × 52 mm. A damaged
+header may say anything, and the overview of a slide is as large as the slide is said to be."""
+
 _STAGE = "ingest"
 
 
@@ -143,6 +147,7 @@ def inspect_slide(
     slide = open_pixels(file)
     mpp, source = _resolution(path, slide.mpp_xy, mpp_override)
     width_px, height_px = slide.width_px, slide.height_px
+    _require_size(width_px * mpp / 1000, height_px * mpp / 1000)
     # A header may be whole where the pixels are not.
     probe = min(width_px, height_px, 64)
     read_area(
@@ -230,6 +235,15 @@ def _resolution(
             f"pixels; {remedy}"
         )
     return (across + down) / 2, "slide"
+
+
+def _require_size(width_mm: float, height_mm: float) -> None:
+    if max(width_mm, height_mm) > MAX_SIDE_MM or width_mm * height_mm > MAX_AREA_MM2:
+        raise UnreadableImageError(
+            f"it measures {width_mm:.4g} × {height_mm:.4g} mm by its header; expected at most "
+            f"{MAX_SIDE_MM:g} mm a side and {MAX_AREA_MM2:g} mm² in all, as glass has; if its "
+            "resolution is wrong, say the right one in the study's mpp_override; else copy it again"
+        )
 
 
 def _check_overrides(overrides: Mapping[str, float], paths: Sequence[str]) -> list[Reject]:

@@ -50,7 +50,10 @@ def test_a_maf_counts_variants_by_gene_and_patient(tmp_path: Path, zipped: bool)
     assert table.layout == "MAF"
     assert table.patients == (A, B)
     assert counts(table) == {("TP53", A): (2, 1), ("KRAS", B): (1, 0)}
-    assert [reject.item for reject in table.rejects] == ["TCGA-49-0003-11A-11D-1", "TCGA-bad"]
+    assert [reject.item for reject in table.rejects] == [
+        "TCGA-49-0003-11A-11D-1", "TCGA-bad", path.name
+    ]  # fmt: skip
+    assert table.rejects[2].reason.startswith("1 variants of tumours name no gene")
 
 
 def test_mafs_put_one_behind_the_other_and_rows_without_a_sample(tmp_path: Path) -> None:
@@ -59,7 +62,7 @@ def test_mafs_put_one_behind_the_other_and_rows_without_a_sample(tmp_path: Path)
     first.write_text("\n" + first.read_text() + second.read_text())
     table = read_mutations(first)
     assert counts(table) == {("TP53", A): (1, 1), ("EGFR", B): (1, 1)}
-    assert [reject.reason for reject in table.rejects] == ["1 variants name no sample"]
+    assert [reject.reason for reject in table.rejects] == ["1 variants name no sample; left out"]
 
 
 def test_a_variant_of_several_aliquots_counts_once(tmp_path: Path) -> None:
