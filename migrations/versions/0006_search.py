@@ -33,10 +33,6 @@ _FUNCTIONS = (
     $$
     """,
     """
-    CREATE TRIGGER embeddings_await_search_code AFTER INSERT ON embeddings
-    FOR EACH ROW EXECUTE FUNCTION await_search_code()
-    """,
-    """
     CREATE TYPE tile_hit AS (
         rank integer,
         tile_id bigint,
@@ -525,8 +521,8 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION similar_tiles")
     op.execute("DROP FUNCTION search_tiles")
     op.execute("DROP TYPE tile_hit")
-    op.execute("DROP TRIGGER embeddings_await_search_code ON embeddings")
-    op.execute("DROP FUNCTION await_search_code()")
+    # With the triggers on partitions that have codes.
+    op.execute("DROP FUNCTION await_search_code() CASCADE")
     op.drop_index(op.f("ix_dataset_tiles_label"), table_name="dataset_tiles")
     op.drop_table("search_pending")
     op.drop_table("search_codes")
