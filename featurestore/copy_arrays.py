@@ -37,7 +37,7 @@ def copy_arrays(
         Column name and Postgres type: int4, int8, float4, float8 or halfvec.
     blocks : iterable of sequence of arrays
         One array a column, all of one length, none with NULL; consumed lazily. Numbers are
-        (n,), vectors (n, dim).
+        (n,), vectors (n, dim), rounded to the nearest half precision number.
 
     Returns
     -------

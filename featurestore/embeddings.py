@@ -149,7 +149,7 @@ def write_embeddings(
         session,
         partition_name(model_version_id),
         [("model_version_id", "int8"), ("tile_id", "int8"), ("embedding", "halfvec")],
-        [(versions, tile_ids[new], vectors[new].astype(np.float16))],
+        [(versions, tile_ids[new], vectors[new])],
     )
 
 
