@@ -158,6 +158,12 @@ def pixels_of(file: Path) -> SlidePixels:
     return slide
 
 
+def forget() -> None:
+    """Close what is open and drop its decoded blocks."""
+    with _opening:
+        _open.clear()
+
+
 def slide_sha256(file: Path) -> str:
     """SHA-256 of the file's bytes, computed once a process as long as size and time stay.
 
