@@ -1,7 +1,7 @@
 """Tiles from slides: reading neighbours, and cutting slides against slide2vec's tiler.
 
-Reading decodes a compressed block once, whoever asks for its pixels. It is held against what
-each decoding thread did before, one ``read_region`` a tile on a handle of its own, and against
+Reading decodes a compressed block once, whoever asks for its pixels. It is held against one
+``read_region`` a tile on a handle a thread, as the workers of a DataLoader do it, and against
 reading without any memory of blocks::
 
     python benchmarks/slides.py --data FOLDER --peer PYTHON
@@ -132,7 +132,7 @@ def reading(slide: SlideInfo, n_rounds: int) -> list[Row]:
             note=f"{len(tiles)} tiles, {N_THREADS} threads; ours checks digests and alpha, too",
         )
         for name, baseline in (
-            ("before", "a read_region a tile, a handle a thread (as before)"),
+            ("before", "a read_region a tile, a handle a thread, as DataLoader workers"),
             ("alone", "the same without memory of blocks"),
         )
     ]
