@@ -210,15 +210,17 @@ def _compile_openvino(
 
 
 def _compile_torch(
-    whole: nn.Module, precision: str, device: str, *, compiled: bool | None = None
+    whole: nn.Module, precision: str, device: str, *, backend: str | None = None
 ) -> PixelFunction:
     """On a GPU compiled if possible; two threads may call it, so that copies go on beside."""
     import torch
 
     on_gpu = device == "cuda"
     network: Any = whole.to(torch.device(device)).to(memory_format=torch.channels_last)
-    if compiled if compiled is not None else on_gpu and _can_compile():
-        network = torch.compile(network)
+    if backend is None and on_gpu and _can_compile():
+        backend = "inductor"
+    if backend is not None:
+        network = torch.compile(network, backend=backend)
     streams = threading.local()
     launching = threading.Lock()
 

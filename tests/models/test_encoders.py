@@ -90,14 +90,13 @@ def test_every_runtime_gives_the_networks_features(small, pixels):
         np.testing.assert_allclose(run(pixels), expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_what_a_gpu_runs_gives_the_networks_features(small, pixels):
-    """Compiled, called by two threads at once and with batches of any size, on the CPU."""
+    """Captured, called by two threads at once and with batches of any size, on the CPU."""
     version = small.version
     whole = with_normalisation(
         open_network(version, folder=small.folder), version.mean, version.std
     )
-    run = _compile_torch(whole, "float32", "cpu", compiled=True)
+    run = _compile_torch(whole, "float32", "cpu", backend="aot_eager")
     expected = _reference(version, small.folder, pixels)
 
     with ThreadPoolExecutor(2) as pool:
