@@ -4,12 +4,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types imports pytest install clean
+.PHONY: demo test bench lint types imports pytest install clean
 
 demo: install
 	$(BIN)/ffpe run studies/demo.toml
 
 test: lint types imports pytest
+
+# On a quiet machine; QUICK=1 for smaller samples, DATA=FOLDER for real tissue.
+bench: install
+	$(BIN)/python benchmarks/bench.py $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 install: $(VENV)/.installed
 

@@ -1,4 +1,4 @@
-"""Bulk loading of arrays: millions of rows of numbers through Postgres' binary COPY.
+"""Bulk loading of arrays: millions of rows of numbers or vectors through Postgres' binary COPY.
 
 :func:`featurestore.copy.copy_rows` turns every value into bytes by itself; here numpy lays out
 the rows of a whole block at once, which is some twenty times as fast.
@@ -34,16 +34,16 @@ def copy_arrays(
     table : str
         Name of an existing table, quoted by this function.
     columns : sequence of (str, str)
-        Column name and Postgres type: int4, int8, float4 or float8.
-    blocks : iterable of sequence of (n,) arrays
-        One array a column, all of one length, none with NULL; consumed lazily.
+        Column name and Postgres type: int4, int8, float4, float8 or halfvec.
+    blocks : iterable of sequence of arrays
+        One array a column, all of one length, none with NULL; consumed lazily. Numbers are
+        (n,), vectors (n, dim), rounded to the nearest half precision number.
 
     Returns
     -------
     int
         Number of rows copied.
     """
-    layout = _row_layout([kind for _, kind in columns])
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(table), sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns)
     )
@@ -52,20 +52,33 @@ def copy_arrays(
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(_SIGNATURE)
         for arrays in blocks:
-            rows = np.empty(len(arrays[0]), layout)
-            rows["n_columns"] = len(columns)
-            for position, values in enumerate(arrays):
-                rows[f"size_{position}"] = layout[f"value_{position}"].itemsize
-                rows[f"value_{position}"] = values
-            copy.write(rows.tobytes())
+            rows = _rows([kind for _, kind in columns], arrays)
+            copy.write(rows.view(np.uint8).data)
             n_rows += len(rows)
         copy.write(_TRAILER)
     return n_rows
 
 
-def _row_layout(kinds: Sequence[str]) -> np.dtype[Any]:
-    """A row as COPY wants it: number of columns, then size and bytes of each value."""
-    fields: list[tuple[str, str]] = [("n_columns", ">i2")]
-    for position, kind in enumerate(kinds):
-        fields += [(f"size_{position}", ">i4"), (f"value_{position}", _FORMATS[kind])]
-    return np.dtype(fields)
+def _rows(kinds: Sequence[str], arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Rows as COPY wants them: number of columns, then size and bytes of each value."""
+    formats = [_format(kind, values) for kind, values in zip(kinds, arrays, strict=True)]
+    fields: list[tuple[str, Any]] = [("n_columns", ">i2")]
+    for position, form in enumerate(formats):
+        fields += [(f"size_{position}", ">i4"), (f"value_{position}", form)]
+    rows = np.empty(len(arrays[0]), np.dtype(fields))
+    rows["n_columns"] = len(arrays)
+    for position, (form, values) in enumerate(zip(formats, arrays, strict=True)):
+        rows[f"size_{position}"] = form.itemsize
+        value = rows[f"value_{position}"]
+        if form.names is None:
+            value[:] = values
+        else:
+            value["dim"], value["unused"], value["values"] = values.shape[1], 0, values
+    return rows
+
+
+def _format(kind: str, values: NDArray[Any]) -> np.dtype[Any]:
+    if kind != "halfvec":
+        return np.dtype(_FORMATS[kind])
+    # As halfvec_recv of pgvector reads it.
+    return np.dtype([("dim", ">i2"), ("unused", ">i2"), ("values", ">f2", values.shape[1])])

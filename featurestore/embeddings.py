@@ -9,21 +9,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pgvector import HalfVector
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
     ColumnElement,
     Engine,
     Select,
     and_,
+    any_,
     case,
     exists,
     func,
+    literal,
     select,
     text,
 )
 from sqlalchemy.orm import Session
 
-from featurestore.copy import copy_rows
+from featurestore.copy_arrays import copy_arrays
 from featurestore.errors import StoreError
 from featurestore.sources.slide_tiles import TilePlace
 from featurestore.tables import Dataset, DatasetTile, Embedding, RejectRow, Slide, Tile
@@ -133,24 +136,20 @@ def write_embeddings(
             "The encoder's weights or precision are unsuitable."
         )
     _lock(session, model_version_id)
-    ids = [int(tile_id) for tile_id in tile_ids]
-    known = set(
-        session.scalars(
-            select(Embedding.tile_id).where(
-                Embedding.model_version_id == model_version_id, Embedding.tile_id.in_(ids)
-            )
+    known = session.scalars(
+        select(Embedding.tile_id).where(
+            Embedding.model_version_id == model_version_id,
+            # One parameter, however many tiles.
+            Embedding.tile_id == any_(literal(tile_ids.tolist(), ARRAY(BigInteger))),
         )
     )
-    halves = vectors.astype(np.float16)
-    return copy_rows(
+    new = ~np.isin(tile_ids, list(known))
+    versions = np.full(int(new.sum()), model_version_id)
+    return copy_arrays(
         session,
         partition_name(model_version_id),
         [("model_version_id", "int8"), ("tile_id", "int8"), ("embedding", "halfvec")],
-        (
-            (model_version_id, tile_id, HalfVector(half))
-            for tile_id, half in zip(ids, halves, strict=True)
-            if tile_id not in known
-        ),
+        [(versions, tile_ids[new], vectors[new])],
     )
 
 
@@ -266,15 +265,12 @@ def matrix(session: Session, model_version_id: int, tile_ids: Sequence[int]) -> 
     StoreError
         If a tile has no embedding of this version.
     """
-    # In text, which the driver asks for by itself, numbers take a hundred times as long to read.
-    connection: Any = session.connection().connection.driver_connection
-    with connection.cursor(binary=True) as cursor:
-        rows = cursor.execute(
-            "SELECT tile_id, embedding FROM embeddings"
-            " WHERE model_version_id = %s AND tile_id = ANY (%s)",
-            (model_version_id, list(tile_ids)),
-        )
-        vectors = {tile_id: vector.to_numpy() for tile_id, vector in rows}
+    vectors = read_vectors(
+        session,
+        "SELECT tile_id, embedding FROM embeddings"
+        " WHERE model_version_id = %s AND tile_id = ANY (%s)",
+        (model_version_id, list(tile_ids)),
+    )
     absent = [tile_id for tile_id in tile_ids if tile_id not in vectors]
     if absent:
         raise StoreError(
@@ -282,6 +278,16 @@ def matrix(session: Session, model_version_id: int, tile_ids: Sequence[int]) -> 
             f"{model_version_id} (first: tile {absent[0]}): embed them first"
         )
     return np.stack([vectors[tile_id] for tile_id in tile_ids]).astype(np.float32)
+
+
+def read_vectors(
+    session: Session, query: str, parameters: Sequence[Any]
+) -> dict[Any, NDArray[np.float16]]:
+    """Vectors by key, from a query of both in psycopg's notation."""
+    # In text, which the driver asks for by itself, numbers take a hundred times as long to read.
+    connection: Any = session.connection().connection.driver_connection
+    with connection.cursor(binary=True) as cursor:
+        return {key: vector.to_numpy() for key, vector in cursor.execute(query, parameters)}
 
 
 def embedded_tiles(session: Session, model_version_id: int, dataset_id: int) -> set[int]:

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.types import NullType, TypeEngine
 
+from featurestore.embeddings import read_vectors
 from featurestore.errors import StoreError
 from featurestore.tables import DatasetTile, Embedding, Patient, PatientFeature, Tile
 
@@ -115,15 +116,12 @@ def patient_matrix(
     StoreError
         If a patient has none.
     """
-    raw: TypeEngine[Any] = NullType()
-    rows = session.execute(
-        select(PatientFeature.patient_id, type_coerce(PatientFeature.embedding, raw)).where(
-            PatientFeature.dataset_id == dataset_id,
-            PatientFeature.model_version_id == model_version_id,
-            PatientFeature.patient_id.in_(list(patients)),
-        )
+    vectors = read_vectors(
+        session,
+        "SELECT patient_id, embedding FROM patient_features"
+        " WHERE dataset_id = %s AND model_version_id = %s AND patient_id = ANY (%s)",
+        (dataset_id, model_version_id, list(patients)),
     )
-    vectors = {patient: vector.to_numpy() for patient, vector in rows}
     absent = [patient for patient in patients if patient not in vectors]
     if absent:
         raise StoreError(

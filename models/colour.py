@@ -97,9 +97,13 @@ class ColourEncoder:
         What it computes.
     runtime : str
         What computes it.
+    batch_size, n_in_flight : int
+        Tiles a batch, and batches at a time.
     """
 
     runtime = "numpy"
+    batch_size = 32
+    n_in_flight = 1
 
     def __init__(self, version: ModelVersion) -> None:
         self.version = version

@@ -57,10 +57,16 @@ class Encoder(Protocol):
         What it computes.
     runtime : str
         What computes it, for the reader.
+    batch_size : int
+        Tiles a batch that it computes fastest.
+    n_in_flight : int
+        Batches that it takes at a time, from as many threads.
     """
 
     version: ModelVersion
     runtime: str
+    batch_size: int
+    n_in_flight: int
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode ``(n, input_px, input_px, 3)`` pixels as ``(n, dim)`` features."""
@@ -169,6 +175,8 @@ class NetworkEncoder:
         What it computes.
     runtime : str
         What computes it: ``"openvino on cpu, float32"``.
+    batch_size, n_in_flight : int
+        A GPU wants large batches, and the next one copied while it computes.
     """
 
     def __init__(
@@ -178,6 +186,7 @@ class NetworkEncoder:
         runtime = choose_runtime()
         require_precision(version.precision, runtime)
         self.runtime = f"{runtime}, {version.precision}"
+        self.batch_size, self.n_in_flight = (256, 2) if runtime.device == "cuda" else (32, 1)
         self._run = compile_network(
             open_network(version, folder=folder),
             input_px=version.input_px,

@@ -154,7 +154,7 @@ class FinetuneRun:
 
         def pool(outputs: NDArray[Any], _: NDArray[np.uint8]) -> NDArray[np.float32]:
             with torch.inference_mode():
-                features: NDArray[np.float32] = tail(_images(outputs).to(device)).cpu().numpy()
+                features: NDArray[np.float32] = tail(images(outputs).to(device)).cpu().numpy()
             return features
 
         return pool
@@ -179,7 +179,7 @@ class FinetuneRun:
             view = 0 if epoch == VALIDATION else epoch
             if self._trunk is None:
                 return torch.from_numpy(self._outputs.batch(rows, view))
-            return _images(self._outputs.batch(rows, view % self._settings.views))
+            return images(self._outputs.batch(rows, view % self._settings.views))
 
         epochs = train(
             network,
@@ -221,6 +221,7 @@ class FinetuneRun:
         return with_normalisation(self._network, self._parent.mean, self._parent.std)
 
 
-def _images(outputs: NDArray[Any]) -> Tensor:
+def images(outputs: NDArray[Any]) -> Tensor:
+    """Outputs of the frozen part as the trained part takes them."""
     tensor = torch.from_numpy(outputs.astype(np.float32))
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

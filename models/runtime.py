@@ -6,11 +6,16 @@ Pixels go in as ``uint8 (n, px, px, 3)``; the normalisation is part of the compi
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import sys
+import sysconfig
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PixelFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+_STREAMS = 2
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -178,34 +184,74 @@ def _compile_openvino(
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.jit")
         model = ov.convert_model(whole, example_input=example)
     model.reshape({model.inputs[0]: [-1, input_px, input_px, 3]})
+    # Each stream computes a part of the batch on its share of the threads: threads of one batch
+    # wait for the slowest of them in every layer, which costs a lot where cores are shared.
+    n_streams = min(_STREAMS, n_threads or os.cpu_count() or 1)
     config: dict[str, Any] = {
-        # One stream uses every thread for one batch: least memory, and batches come in order.
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": n_streams,
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
     }
     if n_threads is not None:
         config["INFERENCE_NUM_THREADS"] = n_threads
-    request = ov.Core().compile_model(model, "CPU", config).create_infer_request()
+    compiled = ov.Core().compile_model(model, "CPU", config)
+    requests = [compiled.create_infer_request() for _ in range(n_streams)]
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        request.infer([np.ascontiguousarray(pixels)], share_inputs=True)
-        return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+        parts = np.array_split(np.ascontiguousarray(pixels), min(n_streams, len(pixels)))
+        started = list(zip(requests, parts, strict=False))
+        for request, part in started:
+            request.start_async([part], share_inputs=True)
+        for request, _ in started:
+            request.wait()
+        results = [request.get_output_tensor(0).data for request, _ in started]
+        return np.concatenate(results, dtype=np.float32)
 
     return run
 
 
-def _compile_torch(whole: nn.Module, precision: str, device: str) -> PixelFunction:
+def _compile_torch(
+    whole: nn.Module, precision: str, device: str, *, backend: str | None = None
+) -> PixelFunction:
+    """On a GPU compiled if possible; two threads may call it, so that copies go on beside."""
     import torch
 
-    whole = whole.to(torch.device(device)).to(memory_format=torch.channels_last)
+    on_gpu = device == "cuda"
+    network: Any = whole.to(torch.device(device)).to(memory_format=torch.channels_last)
+    if backend is None and on_gpu and _can_compile():
+        backend = "inductor"
+    if backend is not None:
+        network = torch.compile(network, backend=backend)
+    streams = threading.local()
+    launching = threading.Lock()
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-        with torch.inference_mode(), exact_float32(), autocast(precision, device):
-            result: NDArray[np.float32] = whole(tensor).float().cpu().numpy()
-        return result
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels))
+        with torch.inference_mode(), _own_stream(streams) if on_gpu else nullcontext():
+            if on_gpu:
+                tensor = tensor.pin_memory().to(device, non_blocking=True)
+            # Numerics are switched for the whole process, and compiling is not for two.
+            with launching, exact_float32(), autocast(precision, device):
+                result = network(tensor).float()
+            features: NDArray[np.float32] = result.cpu().numpy()
+        return features
 
     return run
+
+
+def _own_stream(streams: threading.local) -> Any:
+    """The calling thread's stream: only what it has launched itself is waited for."""
+    import torch
+
+    if not hasattr(streams, "mine"):
+        streams.mine = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    return torch.cuda.stream(streams.mine)
+
+
+def _can_compile() -> bool:
+    """Whether there is what Triton builds its kernels with."""
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    return bool(importlib.util.find_spec("triton") and compiler and header.is_file())
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +55,12 @@ class TileRef:
         return str(self.path) if self.place is None else f"{self.path}{self.place.on_slide}"
 
 
+_Read = tuple[TileRef, NDArray[np.uint8] | Reject]
+_RUN = 8
+"""Tiles that one thread reads in a row: neighbours on a slide share compressed blocks, and each
+is decoded once."""
+
+
 @dataclass(frozen=True)
 class PixelBatch:
     """Tiles that were read, in the order asked for, and those that could not be.
@@ -79,7 +88,7 @@ def read_batches(
     input_px: int,
     interpolation: str,
     batch_size: int = 32,
-    n_threads: int = 2,
+    n_threads: int | None = None,
     stage: str = "embed",
 ) -> Iterator[PixelBatch]:
     """Read tiles batch by batch; every tile is in exactly one batch or one reject, in order.
@@ -96,8 +105,8 @@ def read_batches(
         How: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
     batch_size : int
         Tiles a batch, rejects included.
-    n_threads : int
-        Threads that decode.
+    n_threads : int, optional
+        Threads that decode; one a core, if absent.
     stage : str
         Stage named in the rejects.
 
@@ -111,26 +120,27 @@ def read_batches(
             f"interpolation {interpolation!r}; expected one of {', '.join(_RESAMPLING)}."
         )
     waiting = iter(tiles)
-    decoding: deque[Future[tuple[TileRef, NDArray[np.uint8] | Reject]]] = deque()
-    pool = ThreadPoolExecutor(max(1, n_threads), thread_name_prefix="decode")
+    decoding: deque[list[Future[list[_Read]]]] = deque()
+    pool = ThreadPoolExecutor(max(1, n_threads or os.cpu_count() or 1), thread_name_prefix="decode")
+    read = partial(_read_run, input_px=input_px, interpolation=interpolation, stage=stage)
 
-    def decode_ahead(n_tiles: int) -> None:
-        for tile in islice(waiting, max(0, n_tiles)):
-            decoding.append(pool.submit(_read, tile, input_px, interpolation, stage))
+    def decode_ahead(n_batches: int) -> None:
+        while len(decoding) < n_batches and (batch := list(islice(waiting, batch_size))):
+            runs = [batch[start : start + _RUN] for start in range(0, len(batch), _RUN)]
+            decoding.append([pool.submit(read, run) for run in runs])
 
     try:
-        while True:
-            decode_ahead(3 * batch_size - len(decoding))
-            if not decoding:
-                return
-            read = [decoding.popleft().result() for _ in range(min(batch_size, len(decoding)))]
-            decode_ahead(2 * batch_size - len(decoding))
-            yield _batch(read, input_px)
+        decode_ahead(3)
+        while decoding:
+            batch = [tile for run in decoding.popleft() for tile in run.result()]
+            decode_ahead(2)
+            yield _batch(batch, input_px)
+            decode_ahead(3)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(read: list[tuple[TileRef, NDArray[np.uint8] | Reject]], input_px: int) -> PixelBatch:
+def _batch(read: list[_Read], input_px: int) -> PixelBatch:
     good = [(tile, pixels) for tile, pixels in read if not isinstance(pixels, Reject)]
     pixels = np.empty((len(good), input_px, input_px, 3), np.uint8)
     for row, (_, image) in enumerate(good):
@@ -143,9 +153,11 @@ def _batch(read: list[tuple[TileRef, NDArray[np.uint8] | Reject]], input_px: int
     )
 
 
-def _read(
-    tile: TileRef, input_px: int, interpolation: str, stage: str
-) -> tuple[TileRef, NDArray[np.uint8] | Reject]:
+def _read_run(tiles: list[TileRef], **how: Any) -> list[_Read]:
+    return [_read(tile, **how) for tile in tiles]
+
+
+def _read(tile: TileRef, *, input_px: int, interpolation: str, stage: str) -> _Read:
     try:
         return tile, resample(read_unchanged(tile), input_px, interpolation)
     except (UnreadableImageError, OSError) as error:

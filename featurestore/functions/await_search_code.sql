@@ -1,5 +1,7 @@
 -- Every new embedding of a model version with search codes waits for one, whoever writes it.
--- Until it has one, search compares it exactly; so no tile is ever missed.
+-- Until it has one, search compares it exactly; so no tile is ever missed. The trigger is created
+-- on a version's partition together with its projection (search/codes.py): embeddings of other
+-- versions cost nothing.
 
 CREATE FUNCTION await_search_code() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -10,6 +12,3 @@ BEGIN
     RETURN NULL;
 END
 $$;
-
-CREATE TRIGGER embeddings_await_search_code AFTER INSERT ON embeddings
-FOR EACH ROW EXECUTE FUNCTION await_search_code();

@@ -4,21 +4,20 @@ A model version without a projection is searched exactly. :func:`start_codes` gi
 lets every embedding wait for its code; :func:`write_pending_codes` codes a batch of those that
 wait; :func:`build_index` ends the first filling. Each is a step of its own for the caller to
 commit, so that a killed run goes on where it was and search is right at every moment between.
-Embeddings that come later wait, too: a trigger enters them (``functions/await_search_code.sql``).
+Embeddings that come later wait, too: a trigger on the version's partition, created with its
+projection, enters them (``functions/await_search_code.sql``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from pgvector import HalfVector
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import ARRAY, BigInteger, any_, delete, func, literal, select, text
 from sqlalchemy.orm import Session
 
-from featurestore.copy import copy_rows
+from featurestore.copy_arrays import copy_arrays
 from featurestore.embeddings import matrix, partition_name
 from featurestore.errors import StoreError
 from featurestore.search.projection import Projection, fit_projection
@@ -179,6 +178,7 @@ def start_codes(session: Session, model_version_id: int, *, seed: int) -> Projec
     )
     session.flush()
     _create_partition(session, model_version_id, len(projection.components))
+    _create_trigger(session, model_version_id)
     session.execute(
         SearchPending.__table__.insert().from_select(  # type: ignore[attr-defined]
             ["model_version_id", "tile_id"],
@@ -213,16 +213,20 @@ def write_pending_codes(session: Session, model_version_id: int, *, limit: int =
     )
     if not waiting:
         return 0
-    codes = projection.codes(matrix(session, model_version_id, waiting))
-    copy_rows(
+    codes = projection.codes(matrix(session, model_version_id, waiting)).astype(np.float16)
+    # A zero vector has no direction, so no code either.
+    coded = np.isfinite(codes).all(axis=1)
+    tile_ids = np.array(waiting)[coded]
+    copy_arrays(
         session,
         code_partition(model_version_id),
         _CODE_COLUMNS,
-        _code_rows(model_version_id, waiting, codes),
+        [(np.full(len(tile_ids), model_version_id), tile_ids, codes[coded])],
     )
     session.execute(
         delete(SearchPending).where(
-            SearchPending.model_version_id == model_version_id, SearchPending.tile_id.in_(waiting)
+            SearchPending.model_version_id == model_version_id,
+            SearchPending.tile_id == any_(literal(waiting, ARRAY(BigInteger))),
         )
     )
     return len(waiting)
@@ -237,6 +241,9 @@ def build_index(session: Session, model_version_id: int) -> None:
     # Built in memory it is many times as fast; a code with its links takes about 1 KB there.
     megabytes = min(2_048, 64 + n_codes // 800)
     session.execute(text(f"SET LOCAL maintenance_work_mem = '{int(megabytes)}MB'"))
+    # Beside the session's own process; Postgres takes fewer for a small table.
+    n_workers = max(1, (os.cpu_count() or 2) - 1)
+    session.execute(text(f"SET LOCAL max_parallel_maintenance_workers = {n_workers}"))
     dim = int(projection.code_dim)
     session.execute(
         text(
@@ -271,15 +278,6 @@ def _sample(session: Session, version: ModelVersionRow, seed: int) -> list[int]:
     )
 
 
-def _code_rows(
-    model_version_id: int, tile_ids: list[int], codes: NDArray[np.float32]
-) -> Iterator[tuple[int, int, HalfVector]]:
-    halves = codes.astype(np.float16)
-    for tile_id, half in zip(tile_ids, halves, strict=True):
-        if np.isfinite(half).all():
-            yield model_version_id, tile_id, HalfVector(half)
-
-
 def _index_name(model_version_id: int) -> str:
     return f"ix_{code_partition(model_version_id)}_hnsw"
 
@@ -292,6 +290,16 @@ def _create_partition(session: Session, model_version_id: int, code_dim: int) ->
             f"CREATE TABLE {name} PARTITION OF search_codes "
             f"(CONSTRAINT ck_{name}_dim CHECK (vector_dims(code) = {int(code_dim)})) "
             f"FOR VALUES IN ({int(model_version_id)})"
+        )
+    )
+
+
+def _create_trigger(session: Session, model_version_id: int) -> None:
+    name = partition_name(model_version_id)
+    session.execute(
+        text(
+            f"CREATE OR REPLACE TRIGGER {name}_await_search_code AFTER INSERT ON {name} "
+            "FOR EACH ROW EXECUTE FUNCTION await_search_code()"
         )
     )
 

@@ -159,7 +159,9 @@ def _pixels(path: Path, image: Image.Image) -> NDArray[np.uint8]:
             found = f"{n_transparent} of its pixels are transparent"
             raise _refusal(path, found, "expected opaque pixels", "flatten it onto its background")
         return np.ascontiguousarray(rgba[..., :3])
-    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    # Either call would copy the image even where there is nothing to do.
+    ImageOps.exif_transpose(image, in_place=True)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _bits_per_sample(image: Image.Image) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +28,10 @@ LEVEL_TOLERANCE = 0.01
 """A level this near to the wanted resolution is read as it is: no scanner knows its own
 resolution better, and resampling by a hundredth would only blur."""
 
-_MAX_OPEN = 4  # slides that a thread keeps open; tiles come slide by slide
+_MAX_OPEN = 8  # slides kept open, most of all region images decoded whole; tiles come in order
+# Decoded blocks of all open slides: two rows of blocks across a wide slide, so that tiles read row
+# by row find those of the row above.
+_BLOCK_CACHE = openslide.OpenSlideCache(256 << 20)
 _WHITE = 255
 
 
@@ -63,6 +65,7 @@ class SlidePixels(Protocol):
 class _OpenSlidePixels:
     def __init__(self, file: Path) -> None:
         self._slide = openslide.OpenSlide(file)
+        self._slide.set_cache(_BLOCK_CACHE)
         self.width_px, self.height_px = self._slide.dimensions
         self.downsamples = tuple(self._slide.level_downsamples)
         self.mpp_xy = self._declared_mpp()
@@ -84,11 +87,11 @@ class _OpenSlidePixels:
     def read(self, x_px: int, y_px: int, level: int, width_px: int, height_px: int) -> Pixels:
         image = self._slide.read_region((x_px, y_px), level, (width_px, height_px))
         rgb = np.asarray(image.convert("RGB"))
-        opacity = np.asarray(image.getchannel("A"))
-        if opacity.all():
+        opacity = image.getchannel("A")
+        if opacity.getextrema()[0] > 0:
             return rgb
         # Where the scanner took no picture there is glass.
-        return np.where(opacity[..., None] == 0, np.uint8(_WHITE), rgb)
+        return np.where(np.asarray(opacity)[..., None] == 0, np.uint8(_WHITE), rgb)
 
 
 class _ImagePixels:
@@ -130,20 +133,16 @@ def open_pixels(file: Path) -> SlidePixels:
         ) from error
 
 
-class _Open(threading.local):
-    """The slides that this thread has open, least recently used first."""
-
-    def __init__(self) -> None:
-        self.slides: OrderedDict[tuple[Path, int, int], SlidePixels] = OrderedDict()
-
-
-_open = _Open()
+# Least recently used first. All threads read from one handle: a compressed block that several
+# tiles share is decoded once, whoever reads them.
+_open: OrderedDict[tuple[Path, int, int], SlidePixels] = OrderedDict()
+_opening = threading.Lock()
 _hashes: dict[Path, tuple[int, int, str]] = {}
 _hashing: dict[Path, threading.Lock] = {}
 
 
 def pixels_of(file: Path) -> SlidePixels:
-    """The slide, opened once a thread; a file that has changed since is opened anew.
+    """The slide, kept open; a file that has changed since is opened anew.
 
     Raises
     ------
@@ -151,12 +150,22 @@ def pixels_of(file: Path) -> SlidePixels:
         Whatever is wrong with the file.
     """
     key = (file, *_stamp(file))
-    if key not in _open.slides:
-        _open.slides[key] = open_pixels(file)
-        if len(_open.slides) > _MAX_OPEN:
-            _open.slides.popitem(last=False)
-    _open.slides.move_to_end(key)
-    return _open.slides[key]
+    with _opening:
+        slide = _open.get(key)
+    # Opened outside the lock, or one slow file would hold up all others.
+    slide = slide or open_pixels(file)
+    with _opening:
+        slide = _open.setdefault(key, slide)
+        _open.move_to_end(key)
+        if len(_open) > _MAX_OPEN:
+            _open.popitem(last=False)
+    return slide
+
+
+def forget() -> None:
+    """Close what is open and drop its decoded blocks."""
+    with _opening:
+        _open.clear()
 
 
 def slide_sha256(file: Path) -> str:
@@ -221,7 +230,7 @@ def read_area(
     # One pixel of slack for the border, but none from beyond the slide.
     width = max(1, min(math.ceil(right - 1e-6), level_width - math.floor(x / scale)))
     height = max(1, min(math.ceil(bottom - 1e-6), level_height - math.floor(y / scale)))
-    rgb = _decode(file, partial(slide.read, x, y, level, width, height))
+    rgb = _decode(file, slide, x, y, level, width, height)
     if (left, top) == (0, 0) and (width, height) == to_px and right >= width - 1e-6:
         return np.ascontiguousarray(rgb)
     box = (left, top, min(right, width), min(bottom, height))
@@ -235,13 +244,17 @@ def best_level(downsamples: tuple[float, ...], wanted: float) -> int:
     return max(fitting, key=lambda i: downsamples[i], default=0)
 
 
-def _decode(file: Path, read: partial[Pixels]) -> Pixels:
+def _decode(file: Path, slide: SlidePixels, *area: int) -> Pixels:
     try:
-        return read()
+        return slide.read(*area)
+    except openslide.OpenSlideError:
+        # A handle refuses everything after its first error, which may have been another tile's.
+        with _opening:
+            for key in [key for key, known in _open.items() if known is slide]:
+                del _open[key]
+    try:
+        return open_pixels(file).read(*area)
     except openslide.OpenSlideError as error:
-        # OpenSlide refuses everything after a first error; a fresh handle reads the rest.
-        for key in [key for key in _open.slides if key[0] == file]:
-            del _open.slides[key]
         raise UnreadableImageError(
             f"{file}: pixels cannot be decoded ({error}); the file is damaged there; copy or "
             "download it again"

@@ -518,7 +518,6 @@ def test_functions_are_as_their_files_say(empty_engine: Engine, name: str) -> No
             for drop in ("FUNCTION similar_tiles", "FUNCTION search_tiles", "TYPE tile_hit"):
                 session.execute(text(f"DROP {drop}"))
         else:
-            session.execute(text("DROP TRIGGER embeddings_await_search_code ON embeddings"))
             session.execute(text("DROP FUNCTION await_search_code()"))
         statements = (FUNCTIONS / f"{name}.sql").read_text().replace("%", "%%")
         session.connection().exec_driver_sql(statements)

@@ -183,6 +183,18 @@ def test_embeddings_are_written_once(
     other = np.full((4, 3), 9, dtype=np.float32)
     assert write_embeddings(session, version_id, ids, other) == 1
     np.testing.assert_array_equal(matrix(session, version_id, [int(ids[0])]), [[1, 2, 3]])
+    assert write_embeddings(session, version_id, ids, other) == 0
+
+
+def test_features_are_rounded_to_the_nearest_half(
+    session: Session, embedded: tuple[int, int, np.ndarray]
+) -> None:
+    _, version_id, ids = embedded
+    vectors = np.array([[1 / 3, -65_504, 6e-8]], dtype=np.float32)
+    write_embeddings(session, version_id, ids[3:], vectors)
+    np.testing.assert_array_equal(
+        matrix(session, version_id, [int(ids[3])]), vectors.astype(np.float16)
+    )
 
 
 def test_the_database_refuses_another_dimension(

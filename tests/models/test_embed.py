@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,9 +21,10 @@ from featurestore.sources.slide_tiles import read_place
 from featurestore.sources.slides import inspect_slide
 from featurestore.sources.synthetic_slides import draw_factors, write_cohort
 from featurestore.sources.tiling import TilingSettings, tile_slide
-from models.embed import embed
+from models.embed import embed, embed_together
 from models.encoders import EncoderSettings, describe, open_encoder
-from models.tiles import TileRef, read_batches
+from models.tiles import TileRef, read_batches, read_unchanged
+from models.weight_files import file_sha256
 
 MEAN_RGB = EncoderSettings(network="colour.mean_rgb", input_px=64)
 
@@ -75,7 +79,8 @@ def test_tiles_are_taken_as_they_are_needed(encoder, refs):
 
     batches = embed(encoder, tiles(), batch_size=4)
     next(batches)
-    assert len(taken) <= 4 * 4
+    # The batch that is had, the one that is computed, the one that is next, two decoded ahead.
+    assert len(taken) <= 5 * 4
     batches.close()
 
 
@@ -114,6 +119,8 @@ def test_features_that_are_not_finite_are_a_reject(encoder, refs):
     class Broken:
         version = encoder.version
         runtime = "none"
+        batch_size = 32
+        n_in_flight = 1
 
         def __call__(self, pixels):
             features = encoder(pixels)
@@ -124,6 +131,110 @@ def test_features_that_are_not_finite_are_a_reject(encoder, refs):
 
     assert batch.tile_ids.tolist() == [refs[0].tile_id, refs[2].tile_id]
     assert "not finite" in batch.rejects[0].reason
+
+
+@pytest.mark.parametrize("n_in_flight", [1, 2, 4])
+def test_batches_in_flight_come_back_in_order(encoder, refs, n_in_flight):
+    class Uneven:
+        """Quick and slow in turns, as copies and kernels of a GPU are."""
+
+        version = encoder.version
+        runtime = "none"
+        batch_size = 4
+
+        def __init__(self):
+            self.n_in_flight = n_in_flight
+            self.at_once = self.most = self.n = 0
+            self.lock = threading.Lock()
+
+        def __call__(self, pixels):
+            with self.lock:
+                self.n += 1
+                self.at_once += 1
+                self.most = max(self.most, self.at_once)
+                pause = 0.05 * (self.n % 2)
+            time.sleep(pause)
+            with self.lock:
+                self.at_once -= 1
+            return encoder(pixels)
+
+    uneven = Uneven()
+    batches = list(embed(uneven, refs))
+
+    assert [t for batch in batches for t in batch.tile_ids] == [ref.tile_id for ref in refs]
+    assert uneven.most == n_in_flight
+    expected = np.concatenate([batch.vectors for batch in embed(encoder, refs)])
+    np.testing.assert_array_equal(np.concatenate([b.vectors for b in batches]), expected)
+
+
+def test_an_error_of_the_network_ends_the_loop(encoder, refs):
+    class Failing:
+        version = encoder.version
+        runtime = "none"
+        batch_size = 4
+        n_in_flight = 2
+
+        def __call__(self, pixels):
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(embed(Failing(), refs))
+
+
+def test_several_encoders_share_one_decode_pass(encoder, refs, monkeypatch):
+    settings = EncoderSettings(network="colour.histogram", input_px=64)
+    histogram = open_encoder(describe(settings, folder=Path("unused")), folder=Path("unused"))
+    bad = replace(refs[3], sha256="0" * 64)
+    asked = [*refs[:3], bad, *refs[4:10]]
+    alone = [list(embed(one, asked, batch_size=4)) for one in (encoder, histogram)]
+    n_read = 0
+
+    def read(tile):
+        nonlocal n_read
+        n_read += 1
+        return read_unchanged(tile)
+
+    monkeypatch.setattr("models.tiles.read_unchanged", read)
+    together = list(embed_together([encoder, histogram], asked, batch_size=4, n_threads=1))
+
+    assert n_read == len(asked)
+    for both, *single in zip(together, *alone, strict=True):
+        for got, expected in zip(both, single, strict=True):
+            np.testing.assert_array_equal(got.tile_ids, expected.tile_ids)
+            np.testing.assert_array_equal(got.vectors, expected.vectors)
+            assert got.rejects == expected.rejects
+
+
+def test_encoders_of_different_images_do_not_share(encoder, refs):
+    settings = replace(MEAN_RGB, input_px=32)
+    other = open_encoder(describe(settings, folder=Path("unused")), folder=Path("unused"))
+    with pytest.raises(InputError, match="must take the same images"):
+        embed_together([encoder, other], refs)
+
+
+def test_damage_read_by_many_threads_costs_its_own_tiles_only(encoder, slide_folder, tmp_path):
+    """A handle refuses everything after an error: what other threads read on it must not suffer."""
+    file = sorted(slide_folder.glob("*.tif"))[0]
+    info = inspect_slide(slide_folder, file.name, patient_id="p")
+    tiled = tile_slide(info, TilingSettings(tile_px=32, max_tiles=None, min_sharpness=0))
+    content = bytearray(file.read_bytes())
+    with tifffile.TiffFile(file) as tiff:
+        start, length = tiff.pages[0].dataoffsets[-1], tiff.pages[0].databytecounts[-1]
+    content[start : start + length] = bytes(length)
+    (tmp_path / file.name).write_bytes(content)
+    sha256 = file_sha256(tmp_path / file.name)
+    places = [replace(tiled.place(tile), slide_sha256=sha256) for tile in tiled.tiles]
+    # Damaged and sound ones in turns, so that all threads meet both all the time.
+    lost = [place for place in places if place.x_px + 32 > 256 and place.y_px + 32 > 256]
+    sound = [place for place in places if place not in lost]
+    mixed = [place for pair in zip(lost, sound, strict=False) for place in pair]
+    refs = [TileRef(i, tmp_path / file.name, p.sha256, p) for i, p in enumerate(mixed)]
+
+    batches = list(embed(encoder, refs, n_threads=6))
+
+    assert len(refs) > 50
+    given_ids = {int(t) for batch in batches for t in batch.tile_ids}
+    assert given_ids == {i for i, place in enumerate(mixed) if place in sound}
 
 
 def test_tiles_are_resampled_as_asked(refs):
@@ -216,6 +327,8 @@ def test_not_finite_features_name_the_place_on_the_slide(encoder, on_slides):
     class Broken:
         version = encoder.version
         runtime = "none"
+        batch_size = 32
+        n_in_flight = 1
 
         def __call__(self, pixels):
             return np.full((len(pixels), 3), np.nan, np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from models.encoders import EncoderSettings, describe, open_encoder, open_networ
 from models.networks import build_network, fill_network
 from models.runtime import (
     Runtime,
+    _compile_torch,
     choose_runtime,
     compile_network,
     require_precision,
     resolve_precision,
+    with_normalisation,
 )
 
 
@@ -85,6 +88,49 @@ def test_every_runtime_gives_the_networks_features(small, pixels):
             runtime=runtime,
         )
         np.testing.assert_allclose(run(pixels), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_a_gpu_runs_gives_the_networks_features(small, pixels):
+    """Captured, called by two threads at once and with batches of any size, on the CPU."""
+    version = small.version
+    whole = with_normalisation(
+        open_network(version, folder=small.folder), version.mean, version.std
+    )
+    run = _compile_torch(whole, "float32", "cpu", backend="aot_eager")
+    expected = _reference(version, small.folder, pixels)
+
+    with ThreadPoolExecutor(2) as pool:
+        sizes = [len(pixels), 2, 1, 3, len(pixels)]
+        results = list(pool.map(lambda n: run(pixels[:n]), sizes))
+
+    for n, features in zip(sizes, results, strict=True):
+        np.testing.assert_allclose(features, expected[:n], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_gives_the_networks_features(small, pixels, precision):
+    version = small.version
+    run = compile_network(
+        open_network(version, folder=small.folder),
+        input_px=version.input_px,
+        mean=version.mean,
+        std=version.std,
+        precision=precision,
+        runtime=Runtime("torch", "cuda", native_bfloat16=True),
+    )
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: run(pixels), range(6)))
+
+    expected = _reference(version, small.folder, pixels)
+    for features in results:
+        assert _cosine(features, expected).min() > (0.999 if precision == "bfloat16" else 0.9999)
+
+
+def test_one_tile_or_none_is_a_batch_too(small, pixels):
+    encoder = open_encoder(small.version, folder=small.folder)
+    assert encoder(pixels[:0]).shape == (0, small.version.dim)
+    np.testing.assert_allclose(encoder(pixels[:1]), encoder(pixels)[:1], rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_is_close_to_float32(small, pixels):
