@@ -88,7 +88,7 @@ class _OpenSlidePixels:
         image = self._slide.read_region((x_px, y_px), level, (width_px, height_px))
         rgb = np.asarray(image.convert("RGB"))
         opacity = image.getchannel("A")
-        if opacity.getextrema()[0] > 0:
+        if opacity.getextrema()[0] > 0:  # type: ignore[operator]  # of one band, a number
             return rgb
         # Where the scanner took no picture there is glass.
         return np.where(np.asarray(opacity)[..., None] == 0, np.uint8(_WHITE), rgb)
