@@ -16,6 +16,7 @@ import psutil
 from dagster import DagsterRunStatus
 
 _TAG = "ffpe/process"
+_STOPPED = "it was told to stop"
 _OPEN = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
 
 
@@ -52,8 +53,14 @@ def report_stopped(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResu
     """
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error_source.value == "INTERRUPT":
-            instance.report_run_canceled(result.dagster_run, "it was told to stop")
+            instance.report_run_canceled(result.dagster_run, _STOPPED)
             raise KeyboardInterrupt
+
+
+def cancel_own(instance: dg.DagsterInstance) -> None:
+    """Let history say that the run of this process was stopped."""
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=_OPEN, tags=process_tag())):
+        instance.report_run_canceled(run, _STOPPED)
 
 
 def _is_left_over(tag: str | None) -> bool:

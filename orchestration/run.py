@@ -14,10 +14,11 @@ from orchestration import currency, feature_currency
 from orchestration.definitions import build_definitions
 from orchestration.home import Home
 from orchestration.instance import open_instance
-from orchestration.left_over_runs import close_left_over, process_tag, report_stopped
+from orchestration.left_over_runs import cancel_own, close_left_over, process_tag, report_stopped
 from orchestration.naming import ANALYSIS, FEATURES, GROUPS, MODELS, SOURCES, asset_key
 from orchestration.outages import outlast
 from orchestration.progress import ProgressReporter
+from orchestration.stopping import last_words
 from orchestration.study import Study
 
 
@@ -119,7 +120,7 @@ def run_study(
 
     def materialise() -> None:
         nonlocal n_runs
-        with open_instance(home) as instance:
+        with open_instance(home) as instance, last_words(lambda: cancel_own(instance)):
             close_left_over(instance)
             for launch in stale_launches(home, study, groups):
                 on_launch(launch)

@@ -5,7 +5,8 @@ ten milliseconds: fifty kills of real processes then cost what they do, not what
 Nothing is computed before the fork, so that no library has threads that the fork would lose.
 
 Run as a module it reads requests, one a line, and answers with the id of the process that it
-forked, and with how that one ended. :class:`Forks` is the other end of it.
+forked, and with how that one ended. :class:`Forks` is the other end of it. A request is a stage
+of :mod:`tests.faults.stages`, or a command line of ``ffpe``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from typing import Any, NoReturn
 
 REPOSITORY = Path(__file__).parents[2]
 IMPORTED = (
@@ -40,6 +42,10 @@ IMPORTED = (
     "analysis.better_genes",
     "analysis.multiplicity",
     "analysis.retrieval",
+    "orchestration.cli",
+    "orchestration.run",
+    "models.finetune",
+    "models.finetune_run",
     "tests.faults.stages",
 )
 
@@ -58,7 +64,11 @@ class Forks:
         )
         self._answer()  # everything is imported
 
-    def start(self, **request: str) -> int:
+    def ffpe(self, *arguments: str, output: Path, **environment: str) -> int:
+        """Fork a process that is ``ffpe`` with these arguments."""
+        return self.start(ffpe=list(arguments), output=str(output), environment=environment)
+
+    def start(self, **request: object) -> int:
         """Fork a process that does what :func:`tests.faults.stages.run_stage` is told."""
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(request) + "\n")
@@ -103,7 +113,9 @@ def _answer(what: object) -> None:
     sys.stdout.flush()
 
 
-def _work(request: dict[str, str]) -> None:
+def _work(request: dict[str, Any]) -> None:
+    if "ffpe" in request:
+        _be_ffpe(**request)
     from tests.faults.stages import run_stage
 
     # Whatever is printed here would be taken for an answer.
@@ -114,6 +126,19 @@ def _work(request: dict[str, str]) -> None:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
+
+
+def _be_ffpe(ffpe: list[str], output: str, environment: dict[str, str]) -> NoReturn:
+    from orchestration.cli import main
+
+    with open(output, "wb", buffering=0) as file:  # noqa: PTH123 - its descriptor is what counts
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    sys.argv = ["ffpe", *ffpe]
+    # It ends as any interpreter does, with all that is done at exit.
+    main()
+    sys.exit(0)
 
 
 if __name__ == "__main__":
