@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
 
 import dagster as dg
-import psutil
 from dagster import DagsterRunStatus
+
+from featurestore.processes import started
 
 _TAG = "ffpe/process"
 _STOPPED = "it was told to stop"
@@ -70,9 +70,4 @@ def _is_left_over(tag: str | None) -> bool:
 
 
 def _name(pid: int) -> str:
-    started = 0.0
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if process.status() != psutil.STATUS_ZOMBIE:
-            started = process.create_time()
-    return f"{socket.gethostname()} {pid} {started}"
+    return f"{socket.gethostname()} {pid} {started(pid)}"

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE_SECONDS = 2.0
-_LAST_WORDS_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 2.3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _last_words: list[Callable[[], object]] = []

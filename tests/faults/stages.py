@@ -85,8 +85,11 @@ STAGES: dict[str, Callable[[Home, Study], None]] = {
 }
 
 
-def run_stage(stage: str, *, folder: str, url: str, study: str) -> None:
-    """Do one stage of a study on a database, from the start of a process to its end."""
+def run_stage(stage: str, *, folder: str, study: str, url: str | None = None) -> None:
+    """Do one stage of a study, from the start of a process to its end.
+
+    Without the URL of a database it is the embedded one of the folder.
+    """
     home = Home(Path(folder), database_url=url)
     try:
         STAGES[stage](home, read_study(Path(study)))
