@@ -86,6 +86,10 @@ class Home:
         """Figures of a study."""
         return self._made("artifacts", "figures", study)
 
+    def comparison_figure(self, study: str) -> Path:
+        """Figure of a study's comparison of encoders, whether or not it is there yet."""
+        return self.figures(study) / "tissue_comparison.png"
+
     def _made(self, *parts: str) -> Path:
         path = self.folder.joinpath(*parts)
         path.mkdir(parents=True, exist_ok=True)

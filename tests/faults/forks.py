@@ -4,9 +4,9 @@ To import torch, scikit-learn and OpenVINO takes ten seconds, to fork a process 
 ten milliseconds: fifty kills of real processes then cost what they do, not what they import.
 Nothing is computed before the fork, so that no library has threads that the fork would lose.
 
-Run as a module it reads requests, one a line, and answers with the id of the process that it
-forked, and with how that one ended. :class:`Forks` is the other end of it. A request is a stage
-of :mod:`tests.faults.stages`, or a command line of ``ffpe``.
+Run as a module it reads requests, one a line: a stage of :mod:`tests.faults.stages` or a command
+line of ``ffpe``, which it answers with the id of the process that it forked; or the id of such a
+process, which it answers with how that one ended. :class:`Forks` is the other end of it.
 """
 
 from __future__ import annotations
@@ -66,18 +66,17 @@ class Forks:
 
     def ffpe(self, *arguments: str, output: Path, **environment: str) -> int:
         """Fork a process that is ``ffpe`` with these arguments."""
+        output.write_bytes(b"")
         return self.start(ffpe=list(arguments), output=str(output), environment=environment)
 
     def start(self, **request: object) -> int:
         """Fork a process that does what :func:`tests.faults.stages.run_stage` is told."""
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        return int(self._answer())
+        self._last = int(self._ask(request))
+        return self._last
 
-    def wait(self) -> int:
-        """Wait for the end of the process started last: its exit code, or minus a signal."""
-        return int(self._answer())
+    def wait(self, pid: int | None = None) -> int:
+        """Wait for a process, the last one unless told; its exit code, or minus a signal."""
+        return int(self._ask({"wait": pid or self._last}))
 
     def close(self) -> None:
         assert self._server.stdin is not None
@@ -85,6 +84,12 @@ class Forks:
         self._server.wait(timeout=30)
         assert self._server.stdout is not None
         self._server.stdout.close()
+
+    def _ask(self, request: dict[str, object]) -> str:
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return self._answer()
 
     def _answer(self) -> str:
         assert self._server.stdout is not None
@@ -100,12 +105,15 @@ def main() -> None:
         importlib.import_module("models.runtime")._openvino()
     _answer("ready")
     for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            _answer(os.waitstatus_to_exitcode(status))
+            continue
         pid = os.fork()
         if pid == 0:
-            _work(json.loads(line))
+            _work(request)
         _answer(pid)
-        _, status = os.waitpid(pid, 0)
-        _answer(os.waitstatus_to_exitcode(status))
 
 
 def _answer(what: object) -> None:

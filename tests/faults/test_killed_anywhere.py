@@ -13,14 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
-from safetensors.torch import save_file
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
@@ -29,7 +28,6 @@ from featurestore.embeddings import write_embeddings
 from featurestore.engine import connect
 from featurestore.sources.synthetic import write_tissue
 from featurestore.tables import Embedding, ModelVersionRow, RejectRow, Tile
-from models.weight_files import file_sha256
 from orchestration.home import Home
 from orchestration.run import run_study
 from orchestration.study import read_study
@@ -43,13 +41,6 @@ KILLS = 10
 STAGES = ("ingest", "embed", "index", "tissue", "genes")
 N_EXTRA = 5_000
 
-ENCODER = """
-[[encoders]]
-name = "tiny"
-network = "test_vit"
-weights = "tiny.safetensors"
-weights_sha256 = "{sha256}"
-"""
 TISSUE = """
 name = "tissue"
 seed = 3
@@ -211,31 +202,25 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    forks = Forks()
+def bench(
+    postgres_url: str, tmp_path_factory: pytest.TempPathFactory, forks: Forks
+) -> Iterator[Bench]:
     bench = Bench(postgres_url, tmp_path_factory.mktemp("home"), forks)
     yield bench
-    forks.close()
     bench.close()
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def studies(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: str) -> dict[str, Path]:
     """A study of tissue with two files that are no tiles, and one of a lung cohort."""
-    import timm
-    import torch
-
     folder = tmp_path_factory.mktemp("studies")
-    torch.manual_seed(0)
-    save_file(timm.create_model("test_vit").state_dict(), folder / "tiny.safetensors")
     write_tissue(folder / "tiles", n_per_class=30, seed=1, tile_px=72)
     classes = sorted(path for path in (folder / "tiles").iterdir() if path.is_dir())
     (classes[0] / "empty.png").write_bytes(b"")
     (classes[1] / "text.png").write_text("no image")
-    encoder = ENCODER.format(sha256=file_sha256(folder / "tiny.safetensors"))
     paths = {"tissue": folder / "tissue.toml", "lung": folder / "lung.toml"}
-    paths["tissue"].write_text(TISSUE + encoder)
-    paths["lung"].write_text(LUNG + encoder)
+    paths["tissue"].write_text(TISSUE + tiny_encoder)
+    paths["lung"].write_text(LUNG + tiny_encoder)
     return paths
 
 
@@ -310,9 +295,8 @@ def test_killed_at_random_moments_a_stage_ends_as_if_undisturbed(
             for moment in rng.uniform(0, quiet.seconds, size=5):
                 pid = bench.start(stage, quiet.study, database)
                 time.sleep(moment)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                code = bench.forks.wait()
+                os.kill(pid, signal.SIGKILL)  # its id is its own until it is waited for
+                code = bench.forks.wait(pid)
                 assert code in (0, -signal.SIGKILL)
                 if code == 0:
                     n_late += 1
@@ -328,6 +312,20 @@ def test_killed_at_random_moments_a_stage_ends_as_if_undisturbed(
     for name, value in told.items():
         record_property(name, value)
     sys.stdout.write(f"{stage}: {told}; it takes {quiet.seconds:.2f} s, killed after {moments} s\n")
+
+
+@pytest.mark.parametrize("stage", ["embed", "index"])
+def test_two_processes_at_once_end_as_one_would(
+    stage: str, bench: Bench, undisturbed: dict[str, Undisturbed]
+) -> None:
+    quiet = undisturbed[stage]
+    database = bench.create(quiet.before)
+    with Reader(bench.url(database)) as reader:
+        both = [bench.start(stage, quiet.study, database) for _ in range(2)]
+        assert [bench.forks.wait(pid) for pid in both] == [0, 0]
+    assert reader.seen == []
+    assert differences(quiet.rows, bench.content(database)) == []
+    bench.drop(database)
 
 
 def test_the_comparison_sees_a_single_row(

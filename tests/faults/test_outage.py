@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from safetensors.torch import save_file
 from sqlalchemy import text
 
 from featurestore import schema
@@ -19,7 +17,6 @@ from featurestore.engine import connect, is_lost
 from featurestore.errors import OutageError, StoreError
 from featurestore.processes import working_in
 from featurestore.sources.synthetic import write_tissue
-from models.weight_files import file_sha256
 from orchestration.home import Home
 from orchestration.outages import outlast
 from tests.faults.content import Rows, content, differences
@@ -32,11 +29,6 @@ seed = 3
 tiles = "tiles"
 folds = 3
 repeats = 20
-[[encoders]]
-name = "tiny"
-network = "test_vit"
-weights = "tiny.safetensors"
-weights_sha256 = "{sha256}"
 """
 
 
@@ -108,23 +100,10 @@ def n_embedded(url: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    forks = Forks()
-    yield forks
-    forks.close()
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import timm
-    import torch
-
+def study(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: str) -> Path:
     folder = tmp_path_factory.mktemp("outage")
-    torch.manual_seed(0)
-    save_file(timm.create_model("test_vit").state_dict(), folder / "tiny.safetensors")
     write_tissue(folder / "tiles", n_per_class=30, seed=1, tile_px=72)
-    digest = file_sha256(folder / "tiny.safetensors")
-    (folder / "study.toml").write_text(STUDY.format(sha256=digest))
+    (folder / "study.toml").write_text(STUDY + tiny_encoder)
     return folder / "study.toml"
 
 

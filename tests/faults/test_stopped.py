@@ -7,16 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
-from safetensors.torch import save_file
 
 from featurestore.sources.synthetic import write_tissue
-from models.weight_files import file_sha256
 from orchestration.home import Home
 from orchestration.stopping import GRACE_SECONDS
 from tests.faults.forks import REPOSITORY, Forks
@@ -27,17 +25,15 @@ name = "stopped"
 seed = 5
 [finetune]
 tiles = "train"
-epochs = [1, 8]
+epochs = [1, 6]
+unfreeze = "blocks"
 batch_size = 8
 [tissue]
 tiles = "test"
 folds = 3
 repeats = 30
-[[encoders]]
-name = "tiny"
-network = "test_vit"
-weights = "tiny.safetensors"
-weights_sha256 = "{sha256}"
+"""
+FINETUNED = """
 [[encoders]]
 name = "ftx"
 finetuned_from = "tiny"
@@ -52,24 +48,11 @@ def slowness() -> float:
     return max(1.0, (time.monotonic() - started) / 0.2)
 
 
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    forks = Forks()
-    yield forks
-    forks.close()
-
-
 @pytest.fixture
-def study(tmp_path: Path) -> Path:
-    import timm
-    import torch
-
-    torch.manual_seed(0)
-    save_file(timm.create_model("test_vit").state_dict(), tmp_path / "tiny.safetensors")
+def study(tmp_path: Path, tiny_encoder: str) -> Path:
     write_tissue(tmp_path / "train", n_per_class=12, seed=1, tile_px=72)
-    write_tissue(tmp_path / "test", n_per_class=40, seed=2, tile_px=72)
-    digest = file_sha256(tmp_path / "tiny.safetensors")
-    (tmp_path / "study.toml").write_text(STUDY.format(sha256=digest))
+    write_tissue(tmp_path / "test", n_per_class=30, seed=2, tile_px=72)
+    (tmp_path / "study.toml").write_text(STUDY + tiny_encoder + FINETUNED)
     return tmp_path / "study.toml"
 
 
@@ -150,7 +133,9 @@ def test_a_run_stops_in_time_at_every_stage_and_goes_on(
 def wait_for(seen: Callable[[], bool], what: str, output: Path) -> None:
     deadline = time.monotonic() + 200
     while not seen():
-        assert time.monotonic() < deadline, f"never saw {what}: {output.read_text()}"
+        never = f"never saw {what}: {output.read_text()}"
+        assert time.monotonic() < deadline, never
+        assert "error: " not in never, never
         time.sleep(0.02)
 
 
