@@ -11,7 +11,7 @@ from tests.faults.forks import Forks
 ENCODER = """
 [[encoders]]
 name = "tiny"
-network = "test_vit"
+network = "test_resnet"
 weights = "{path}"
 weights_sha256 = "{sha256}"
 """
@@ -35,5 +35,5 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     torch.manual_seed(0)
-    save_file(timm.create_model("test_vit").state_dict(), path)
+    save_file(timm.create_model("test_resnet").state_dict(), path)
     return ENCODER.format(path=path, sha256=file_sha256(path))

@@ -259,7 +259,7 @@ def fill(engine: Engine) -> None:
     rng = np.random.default_rng(SEED)
     with Session(engine) as session, session.begin():
         version = session.scalars(
-            select(ModelVersionRow).where(ModelVersionRow.network == "test_vit")
+            select(ModelVersionRow).where(ModelVersionRow.network == "test_resnet")
         ).one()
         session.execute(
             text(

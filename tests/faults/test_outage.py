@@ -169,12 +169,9 @@ def test_an_embedded_server_that_is_killed_is_started_again_by_who_needs_it(
     until(lambda: n_embedded(url) > 0)
     end_server(folder / "postgres", signal.SIGKILL)
     assert forks.wait() == 0
+    assert n_embedded(url) == 3 * 270
     home.close()
-    home = Home(folder)
-    try:
-        assert n_embedded(url) == 3 * 270
-    finally:
-        home.close()
+    assert working_in(folder / "postgres" / "data", "postgres") == []
 
 
 def test_only_lost_connections_are_waited_out(postgres_url: str, tmp_path: Path) -> None:

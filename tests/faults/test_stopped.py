@@ -26,7 +26,7 @@ seed = 5
 [finetune]
 tiles = "train"
 epochs = [1, 6]
-unfreeze = "blocks"
+unfreeze = "layer4"
 batch_size = 8
 [tissue]
 tiles = "test"
