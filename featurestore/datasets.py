@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 
 from featurestore.copy import copy_rows
 from featurestore.errors import Reject, SourceError, StoreError
+from featurestore.ledger import reading_moment
 from featurestore.sources.tile_folders import TileFolder
 from featurestore.tables import Dataset, DatasetTile, Patient, Tile
 
@@ -228,12 +229,13 @@ def _write_membership(session: Session, folder: TileFolder) -> int:
         "root": str(folder.root),
         "listing_sha256": folder.listing_sha256,
         "n_tiles": len(folder.tiles),
+        "read_at": reading_moment(),
     }
-    seen = {name: values[name] for name in ("name", "root", "listing_sha256")}
+    seen = {name: values[name] for name in ("name", "root", "listing_sha256", "read_at")}
     dataset_id = session.execute(
         insert(Dataset)
         .values(values)
-        .on_conflict_do_update(index_elements=[Dataset.digest], set_=seen | {"read_at": func.now()})
+        .on_conflict_do_update(index_elements=[Dataset.digest], set_=seen)
         .returning(Dataset.dataset_id)
     ).scalar_one()
     rows = select(literal(dataset_id), Tile.tile_id, _incoming.c.label, _incoming.c.path).join(

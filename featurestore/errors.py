@@ -12,6 +12,7 @@
     │   ├── TrainingError          fine-tuning cannot start or did not converge
     │   └── CohortError            too few tiles, patients or classes for the question
     ├── LeakageError               a result would rest on data its encoder was trained on
+    ├── OutageError                work was cut short as the database went away
     └── StoreError                 the database: absent, older schema, incomplete
 
 A message says what is wrong and where, what was found, what was expected and what to do
@@ -69,6 +70,10 @@ class LeakageError(FfpeError):
 
 class StoreError(FfpeError):
     """The database is absent, has an older schema, or lacks what was asked of it."""
+
+
+class OutageError(FfpeError):
+    """The database went away in the middle of work that may be begun again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A folder of results that appears whole or not at all."""
+"""Folders and files of results that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -51,3 +51,17 @@ def new_folder(folder: Path, *, marker: str, what: str, force: bool) -> Iterator
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file; until it is whole, what was there before stays."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as new:
+        made = Path(new.name)
+        try:
+            new.write(content)
+            new.flush()
+            made.chmod(0o644)
+            made.replace(path)
+        except BaseException:
+            made.unlink(missing_ok=True)
+            raise

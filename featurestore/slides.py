@@ -28,6 +28,7 @@ from sqlalchemy.orm import Session
 from featurestore.copy import copy_rows
 from featurestore.datasets import WrittenDataset, tissue_source_site
 from featurestore.errors import Reject, SourceError
+from featurestore.ledger import reading_moment
 from featurestore.model_versions import content_sha256
 from featurestore.sources.tiling import SlideTiles
 from featurestore.tables import Dataset, DatasetTile, Patient, Slide, Tile
@@ -236,12 +237,13 @@ def _write_membership(
         "root": str(root),
         "listing_sha256": listing_sha256,
         "n_tiles": n_tiles,
+        "read_at": reading_moment(),
     }
-    seen = {name: values[name] for name in ("name", "root", "listing_sha256")}
+    seen = {name: values[name] for name in ("name", "root", "listing_sha256", "read_at")}
     dataset_id = session.execute(
         insert(Dataset)
         .values(values)
-        .on_conflict_do_update(index_elements=[Dataset.digest], set_=seen | {"read_at": func.now()})
+        .on_conflict_do_update(index_elements=[Dataset.digest], set_=seen)
         .returning(Dataset.dataset_id)
     ).scalar_one()
     rows = select(literal(dataset_id), Tile.tile_id, _incoming.c.path).join(

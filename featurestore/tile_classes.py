@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from featurestore.copy import copy_rows
 from featurestore.datasets import WrittenDataset
 from featurestore.errors import Reject, SourceError
+from featurestore.ledger import reading_moment
 from featurestore.model_versions import content_sha256
 from featurestore.tables import (
     Dataset,
@@ -226,12 +227,14 @@ def _write_dataset(
         "root": parent.root,
         "listing_sha256": listing_sha256,
         "n_tiles": len(members),
+        "read_at": reading_moment(),
     }
     dataset_id = session.execute(
         insert(Dataset)
         .values(values)
         .on_conflict_do_update(
-            index_elements=[Dataset.digest], set_={"root": parent.root, "read_at": func.now()}
+            index_elements=[Dataset.digest],
+            set_={name: values[name] for name in ("root", "read_at")},
         )
         .returning(Dataset.dataset_id)
     ).scalar_one()

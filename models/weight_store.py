@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.errors import WeightsError
-from models.weight_files import read_safetensors
+from models.weight_files import file_sha256, read_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,22 +66,34 @@ def save_weights(
     -------
     str
         Their digest, :func:`tensors_sha256`.
+
+    Raises
+    ------
+    WeightsError
+        They cannot be written there; nothing is left of them.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     digest = tensors_sha256(state)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    # Written beside and renamed, so that a reader never sees half a file.
-    handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
-    os.close(handle)
-    part = Path(name)
     try:
-        save_file(plain, part, metadata=dict(metadata or {}))
-        part.chmod(0o644)
-        part.replace(weights_path(folder, digest))
-    finally:
-        part.unlink(missing_ok=True)
+        # Written beside and renamed, so that a reader never sees half a file.
+        handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
+        os.close(handle)
+        part = Path(name)
+        try:
+            save_file(plain, part, metadata=dict(metadata or {}))
+            part.chmod(0o644)
+            part.replace(weights_path(folder, digest))
+        finally:
+            part.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"the weights {digest} cannot be kept in {folder}: {error}. Make room or rights "
+            "there, and run again."
+        ) from error
     return digest
 
 
@@ -99,7 +111,13 @@ def load_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
             f"{path} does not exist; the weights {sha256} were made or fetched elsewhere. Copy "
             "the file into this folder, or run the step again that makes them."
         )
-    state = read_safetensors(path)
+    try:
+        state = read_safetensors(path)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error} Expected tensors of SHA-256 {sha256}, got a file of {path.stat().st_size} "
+            f"bytes, SHA-256 {file_sha256(path)}. Once it is deleted, a run fetches or trains them."
+        ) from error
     digest = tensors_sha256(state)
     if digest != sha256:
         raise WeightsError(

@@ -5,6 +5,7 @@ Each command imports what it needs when it runs, so that ``ffpe --help`` is inst
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestration.home import Home
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     name="ffpe",
@@ -46,17 +49,25 @@ AsJson = Annotated[bool, typer.Option("--json", help="Rows as JSON on standard o
 def main() -> None:
     """Entry point: an error that ffpe raises on purpose is one line, not a traceback."""
     from featurestore.errors import FfpeError
+    from orchestration.stopping import stoppable
 
     try:
-        app()
+        with stoppable():
+            app()
     except FfpeError as error:
         standard_error().print(
             f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True, highlight=False
         )
         sys.exit(1)
-    except KeyboardInterrupt:
-        standard_error().print("stopped; the same command goes on where it was")
-        sys.exit(130)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        standard_error().print(
+            f"[bold red]error:[/] {_escaped(error)}: make room, and give the same command again",
+            soft_wrap=True,
+            highlight=False,
+        )
+        sys.exit(1)
     except Exception as error:
         # Looked up only now: importing SQLAlchemy would slow every `--help`.
         if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "psycopg"):

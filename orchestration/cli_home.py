@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 def open_home() -> Iterator[Home]:
     """The home of the environment, closed at the end of a command."""
     from orchestration.home import Home
+    from orchestration.stopping import last_words
 
     home = Home.from_environment()
-    try:
-        yield home
-    finally:
-        home.close()
+    with last_words(home.close):
+        try:
+            yield home
+        finally:
+            home.close()
 
 
 def standard_error() -> Console:

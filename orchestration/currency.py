@@ -117,6 +117,9 @@ def stale_analysis(home: Home, study: Study) -> list[str]:
                 lambda: tissue_inputs(session, study).key,
                 [TISSUE_SCORES, TISSUE_COMPARISON],
             )
+            # Its figure is drawn once the comparison stands, and may have found no room then.
+            if not stale and not home.comparison_figure(study.name).exists():
+                stale.append(TISSUE_COMPARISON)
             stale += _unchecked(session, TASK, lambda: tissue_inputs(session, study).key)
             stale += _stale_experiment(
                 session, lambda: retrieval_inputs(session, study).key, [RETRIEVAL_COMPARISON]

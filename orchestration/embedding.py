@@ -14,6 +14,7 @@ from featurestore.ledger import record_rejects
 from featurestore.model_versions import ModelVersion
 from featurestore.tables import Dataset
 from orchestration.home import Home
+from orchestration.outages import outlasting
 from orchestration.resources import transaction
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Embedded:
     runtime: str
 
 
+@outlasting
 def embed_missing(
     home: Home,
     *,

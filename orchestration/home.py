@@ -2,7 +2,8 @@
 
 ``FFPE_HOME`` (default ``.ffpe`` in the working directory) holds the embedded database,
 Dagster's files, weights and figures. ``FFPE_DATABASE_URL`` names an existing Postgres
-instead of the embedded one, which is then never started.
+instead of the embedded one, which is then never started. ``FFPE_DATABASE_WAIT`` is how many
+seconds a database that goes away is waited for (default 60).
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from sqlalchemy import URL, Engine, make_url
 from featurestore import schema
 from featurestore.embedded import EmbeddedPostgres
 from featurestore.engine import connect, store_url
+from featurestore.errors import StoreError
 
 DAGSTER_SCHEMA = "dagster"
+_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,26 @@ class Home:
         Everything that ffpe writes to disk is under it.
     database_url : str or None
         An existing Postgres; None for the embedded one.
+    wait_seconds : float
+        How long a database that goes away is waited for.
     """
 
     folder: Path
     database_url: str | None = None
+    wait_seconds: float = _WAIT_SECONDS
 
     @classmethod
     def from_environment(cls) -> Home:
-        """The home that ``FFPE_HOME`` and ``FFPE_DATABASE_URL`` describe."""
+        """The home that ``FFPE_HOME`` and its like describe.
+
+        Raises
+        ------
+        StoreError
+            If ``FFPE_DATABASE_WAIT`` is no number of seconds.
+        """
         folder = Path(os.environ.get("FFPE_HOME") or ".ffpe")
-        home = cls(folder.resolve(), os.environ.get("FFPE_DATABASE_URL") or None)
+        url = os.environ.get("FFPE_DATABASE_URL") or None
+        home = cls(folder.resolve(), url, _wait_seconds())
         home.keep_caches()
         return home
 
@@ -72,6 +85,10 @@ class Home:
     def figures(self, study: str) -> Path:
         """Figures of a study."""
         return self._made("artifacts", "figures", study)
+
+    def comparison_figure(self, study: str) -> Path:
+        """Figure of a study's comparison of encoders, whether or not it is there yet."""
+        return self.figures(study) / "tissue_comparison.png"
 
     def _made(self, *parts: str) -> Path:
         path = self.folder.joinpath(*parts)
@@ -125,9 +142,36 @@ class Home:
         """Let libraries that cache under the user's home do so here instead."""
         os.environ.setdefault("MPLCONFIGDIR", str(self._made("cache", "matplotlib")))
 
+    def revive(self) -> None:
+        """See that the database answers again; an embedded server that died is started.
+
+        Raises
+        ------
+        StoreError
+            If it does not (yet).
+        """
+        self.engine.dispose()
+        if self.embedded is not None:
+            self.embedded.acquire()
+        connect(self.url).dispose()
+
     def close(self) -> None:
         """Let go of the database; the embedded server stops if nobody else uses it."""
         if "engine" in self.__dict__:
             self.engine.dispose()
         if "url" in self.__dict__ and self.embedded is not None:
             self.embedded.release()
+
+
+def _wait_seconds() -> float:
+    told = os.environ.get("FFPE_DATABASE_WAIT") or str(_WAIT_SECONDS)
+    try:
+        seconds = float(told)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise StoreError(
+            f"FFPE_DATABASE_WAIT is {told!r}; expected for how many seconds to wait for a database "
+            "that goes away, for example 60"
+        )
+    return seconds

@@ -34,6 +34,7 @@ from featurestore.versions import EncoderPointer
 from orchestration.embedding import Embedded
 from orchestration.home import Home
 from orchestration.naming import SLIDE_TILES
+from orchestration.outages import outlasting
 from orchestration.resources import transaction
 from orchestration.study import Study
 from orchestration.study_encoders import EncoderEntry
@@ -143,6 +144,7 @@ def import_version(
     return EncoderPointer(version_id, recipe), (*rejects, *others, *written.rejects)
 
 
+@outlasting
 def embed_imports(
     home: Home,
     study: Study,

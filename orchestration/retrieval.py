@@ -35,6 +35,7 @@ from orchestration.experiments import TissueInputs, tissue_inputs
 from orchestration.home import Home
 from orchestration.imports import tiles_of
 from orchestration.naming import evaluated_tiles
+from orchestration.outages import outlasting
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
@@ -44,6 +45,7 @@ _N_SEARCHED = 200
 _N_JUDGED = 2_000
 
 
+@outlasting
 def index_version(
     home: Home, model_version_id: int, *, seed: int, on_progress: Callable[[int, int], None]
 ) -> CodeState:

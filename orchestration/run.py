@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from featurestore.errors import FfpeError
+from featurestore.engine import names_lost_connection
+from featurestore.errors import FfpeError, OutageError
 from orchestration import currency, feature_currency
 from orchestration.cluster import splits_on_cluster
 from orchestration.definitions import build_definitions
 from orchestration.home import Home
 from orchestration.instance import open_instance
+from orchestration.left_over_runs import cancel_own, close_left_over, process_tag, report_stopped
 from orchestration.naming import ANALYSIS, FEATURES, GROUPS, MODELS, SOURCES, asset_key
+from orchestration.outages import outlast
 from orchestration.progress import ProgressReporter
+from orchestration.stopping import last_words
 from orchestration.study import Study
 
 
@@ -75,12 +79,14 @@ def run_study(
     study: Study,
     *,
     groups: Collection[str] = GROUPS,
-    launches: Iterable[Launch] | None = None,
+    launches: Sequence[Launch] | None = None,
     progress: ProgressReporter,
     on_launch: Callable[[Launch], None],
     log_level: str = "CRITICAL",
 ) -> int:
     """Materialise everything of the study that is stale.
+
+    Where the database goes away meanwhile and comes back, what is stale then is materialised.
 
     Parameters
     ----------
@@ -88,7 +94,7 @@ def run_study(
     study : Study
     groups : collection of str
         Groups to materialise; all of them by default.
-    launches : iterable of Launch, optional
+    launches : sequence of Launch, optional
         Materialise just these, stale or not.
     progress : ProgressReporter
     on_launch : callable
@@ -115,22 +121,42 @@ def run_study(
     )
     job = definitions.resolve_implicit_global_asset_job_def()
     n_runs = 0
-    with open_instance(home) as instance:
-        for launch in stale_launches(home, study, groups) if launches is None else launches:
-            on_launch(launch)
-            with splits_on_cluster():
-                result = job.execute_in_process(
-                    instance=instance,
-                    asset_selection=[asset_key(study, name) for name in launch.assets],
-                    partition_key=launch.encoder,
-                    tags={"ffpe/study": study.name},
-                    run_config={"loggers": {"console": {"config": {"log_level": log_level}}}},
-                    raise_on_error=False,
-                )
-            n_runs += 1
-            if not result.success:
-                raise RunFailedError(f"{launch} failed: {_cause(result)}")
+
+    def materialise() -> None:
+        nonlocal n_runs
+        with open_instance(home) as instance, last_words(lambda: cancel_own(instance)):
+            close_left_over(instance)
+            for launch in stale_launches(home, study, groups) if launches is None else launches:
+                on_launch(launch)
+                with splits_on_cluster():
+                    result = job.execute_in_process(
+                        instance=instance,
+                        asset_selection=[asset_key(study, name) for name in launch.assets],
+                        partition_key=launch.encoder,
+                        tags={"ffpe/study": study.name, **process_tag()},
+                        run_config={"loggers": {"console": {"config": {"log_level": log_level}}}},
+                        raise_on_error=False,
+                    )
+                n_runs += 1
+                if not result.success:
+                    report_stopped(instance, result)
+                    raise _failure(launch, result)
+
+    outlast(home, materialise)
     return n_runs
+
+
+def _failure(launch: Launch, result: dg.ExecuteInProcessResult) -> FfpeError:
+    for event in result.all_events:
+        if event.is_step_failure and _lost_connection(event.step_failure_data.error):
+            return OutageError(_innermost(event.step_failure_data.error))
+    return RunFailedError(f"{launch} failed: {_cause(result)}")
+
+
+def _lost_connection(error: Any) -> bool:
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error is not None and names_lost_connection(error.cls_name or "")
 
 
 def _cause(result: dg.ExecuteInProcessResult) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from featurestore.errors import StoreError
+from featurestore.processes import started
 from orchestration.home import Home
 from orchestration.instance import prepare_instance
 from orchestration.serve import GALLERY_PORT, LOOPBACK, ROLES, WEBSERVER_PORT
@@ -47,12 +48,7 @@ class Service:
     @property
     def alive(self) -> bool:
         """Whether this very process still runs."""
-        with suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            return process.create_time() == self.started and (
-                process.status() != psutil.STATUS_ZOMBIE
-            )
-        return False
+        return started(self.pid) == self.started
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +165,7 @@ def _spawn(
         )
     if home.embedded is not None:
         home.embedded.enter(process.pid)
-    return Service(role, process.pid, psutil.Process(process.pid).create_time())
+    return Service(role, process.pid, started(process.pid) or 0.0)
 
 
 def _end(service: Service) -> None:

@@ -23,11 +23,13 @@ from featurestore.tile_classes import (
 from orchestration.home import Home
 from orchestration.luad_sources import luad_section
 from orchestration.naming import SLIDE_TILES, TUMOUR_TILES
+from orchestration.outages import outlasting
 from orchestration.registry import pointer_of
 from orchestration.resources import transaction
 from orchestration.study import Study
 
 
+@outlasting
 def classify_tiles(home: Home, study: Study, on_progress: Callable[[int, int], None]) -> int:
     """Ask the study's classifier for the classes of every embedded tile that has none yet.
 

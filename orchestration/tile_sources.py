@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from featurestore.datasets import WrittenDataset, write_dataset
+from featurestore.ledger import record_rejects
 from featurestore.model_versions import content_sha256
 from featurestore.sources.synthetic import PATIENTS_FILE, write_tissue
 from featurestore.sources.tile_folders import TileFolder, listing_sha256, read_tile_folder
+from featurestore.study_datasets import point_dataset
 from orchestration.home import Home
+from orchestration.outages import outlasting
 from orchestration.progress import OnProgress
+from orchestration.resources import transaction
+from orchestration.study import Study
 from orchestration.study_sections import Synthetic, TileSource
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """What taking a source in came to: where it was read, and the data set it became."""
+
+    root: Path
+    written: WrittenDataset
+
+
+@outlasting
+def take_in(
+    home: Home,
+    study: Study,
+    name: str,
+    source: TileSource,
+    *,
+    run_id: str | None,
+    on_progress: OnProgress,
+) -> TakenIn:
+    """Read a source and make it the data set that asset ``name`` of the study stands for.
+
+    One transaction: the tiles, the pointer to them and the rejects are there together, or
+    none of them is.
+
+    Raises
+    ------
+    SourceError
+        If the source as a whole cannot be used.
+    """
+    folder = read_source(home, source, on_progress)
+    with transaction(home) as session:
+        written = write_dataset(session, folder, mpp=source.mpp)
+        point_dataset(
+            session, study.name, name, written.dataset_id, listing_sha256=folder.listing_sha256
+        )
+        record_rejects(session, study.name, written.rejects, run_id=run_id)
+    return TakenIn(folder.root, written)
 
 
 def folder_of(home: Home, source: TileSource) -> Path:

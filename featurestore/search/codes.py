@@ -240,6 +240,11 @@ def build_index(session: Session, model_version_id: int) -> None:
     ).scalar_one()
     # Built in memory it is many times as fast; a code with its links takes about 1 KB there.
     megabytes = min(2_048, 64 + n_codes // 800)
+    # Somebody else may be building it, if only the server for a client that was killed. Taking
+    # turns from the start, nobody waits for a lock that the other one needs for ANALYZE.
+    session.execute(
+        text(f"LOCK TABLE {code_partition(model_version_id)} IN SHARE ROW EXCLUSIVE MODE")
+    )
     session.execute(text(f"SET LOCAL maintenance_work_mem = '{int(megabytes)}MB'"))
     # Beside the session's own process; Postgres takes fewer for a small table.
     n_workers = max(1, (os.cpu_count() or 2) - 1)

@@ -6,6 +6,7 @@ import dagster as dg
 from sqlalchemy.orm import Session
 
 from featurestore import result_frames
+from featurestore.new_folder import write_whole
 from featurestore.tables import Experiment
 from orchestration.experiments import compare_tissue, score_tissue
 from orchestration.home import Home
@@ -94,8 +95,8 @@ def _comparison(study: Study) -> dg.AssetsDefinition:
         home: Home = context.resources.home
         experiment_id, scores, comparisons = compare_tissue(home, study)
         image = png(comparison_figure(scores, comparisons))
-        path = home.figures(study.name) / "tissue_comparison.png"
-        path.write_bytes(image)
+        path = home.comparison_figure(study.name)
+        write_whole(path, image)
         with Session(home.engine) as session:
             digest = session.get_one(Experiment, experiment_id).digest
         overall = comparisons[comparisons["target"] == "all"]

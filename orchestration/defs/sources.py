@@ -6,17 +6,14 @@ import dagster as dg
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from featurestore.datasets import class_counts, write_dataset
-from featurestore.ledger import record_rejects
-from featurestore.study_datasets import point_dataset
+from featurestore.datasets import class_counts
 from orchestration.home import Home
 from orchestration.metadata import stored, table
 from orchestration.naming import FINETUNE_TILES, SOURCES, TISSUE_TILES, asset_key, code_version
 from orchestration.progress import ProgressReporter
-from orchestration.resources import transaction
 from orchestration.study import Study
 from orchestration.study_sections import TileSource
-from orchestration.tile_sources import read_source
+from orchestration.tile_sources import take_in
 
 
 def source_assets(study: Study) -> list[dg.AssetsDefinition]:
@@ -43,19 +40,15 @@ def _tiles_asset(study: Study, name: str, source: TileSource, what: str) -> dg.A
     def tiles(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         home: Home = context.resources.home
         progress: ProgressReporter = context.resources.progress
-        folder = read_source(
-            home, source, lambda done, total: progress(f"read {name}", done, total)
+        taken = take_in(
+            home,
+            study,
+            name,
+            source,
+            run_id=context.run.run_id,
+            on_progress=lambda done, total: progress(f"read {name}", done, total),
         )
-        with transaction(home) as session:
-            written = write_dataset(session, folder, mpp=source.mpp)
-            point_dataset(
-                session,
-                study.name,
-                name,
-                written.dataset_id,
-                listing_sha256=folder.listing_sha256,
-            )
-            record_rejects(session, study.name, written.rejects, run_id=context.run.run_id)
+        written = taken.written
         with Session(home.engine) as session:
             counts = class_counts(session, written.dataset_id)
         if written.rejects:
@@ -64,7 +57,7 @@ def _tiles_asset(study: Study, name: str, source: TileSource, what: str) -> dg.A
             data_version=dg.DataVersion(written.digest),
             metadata={
                 **stored("public.dataset_tiles", written.n_tiles, label="text", path="text"),
-                "folder": dg.MetadataValue.path(folder.root),
+                "folder": dg.MetadataValue.path(taken.root),
                 "n_new_tiles": written.n_new_tiles,
                 "n_tiles_known_before": written.n_tiles - written.n_new_tiles,
                 "n_rejects": len(written.rejects),

@@ -12,9 +12,18 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+import torch
 from PIL import Image
+from sqlalchemy import Engine
 
+from featurestore import schema
+from featurestore.errors import WeightsError
+from featurestore.new_folder import write_whole
+from models.weight_store import load_weights, save_weights
+from orchestration.currency import stale_analysis
 from orchestration.home import Home
+from orchestration.study import read_study
+from tests.faults.forks import Forks
 
 STUDY = """
 name = "full"
@@ -112,3 +121,78 @@ def test_a_disk_that_fills_up_while_postgres_extends(
         assert row == (3 * 12,)
     finally:
         home.close()
+
+
+def test_weights_that_find_no_room_leave_nothing(small_disk: Path) -> None:
+    folder = small_disk / "weights"
+    folder.mkdir()
+    state = {"layer.weight": torch.ones(1000, 1000)}
+    filler = fill(small_disk)
+    with pytest.raises(WeightsError, match=r"cannot be kept in .*weights.*(space|room)"):
+        save_weights(state, folder)
+    assert list(folder.iterdir()) == []
+    filler.unlink()
+    digest = save_weights(state, folder)
+    assert torch.equal(load_weights(folder, digest)["layer.weight"], state["layer.weight"])
+
+
+def test_a_figure_that_finds_no_room_leaves_the_one_before(small_disk: Path) -> None:
+    path = small_disk / "figure.png"
+    write_whole(path, b"before")
+    filler = fill(small_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_whole(path, bytes(1 << 20))
+    assert path.read_bytes() == b"before"
+    assert {file.name for file in small_disk.iterdir()} == {"figure.png", "filler"}
+    filler.unlink()
+    write_whole(path, b"after")
+    assert path.read_bytes() == b"after"
+
+
+@pytest.mark.slow
+def test_a_report_or_an_export_that_finds_no_room_leaves_nothing(
+    small_disk: Path,
+    study: Path,
+    empty_engine: Engine,
+    tmp_path: Path,
+    tiny_encoder: str,
+    forks: Forks,
+) -> None:
+    schema.upgrade(empty_engine)
+    url = empty_engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    study.write_text(STUDY.partition("[[encoders]]")[0] + tiny_encoder)
+    where = {"folder": str(tmp_path / "home"), "study": str(study), "url": url}
+    for stage in ("ingest", "embed", "tissue"):
+        assert forks.wait(forks.start(stage=stage, **where)) == 0
+    home = Home(tmp_path / "home", database_url=url)
+    # The comparison stands, its figure does not: that is what is left to do.
+    assert stale_analysis(home, read_study(study)) == ["tissue_comparison"]
+    home.comparison_figure("full").write_bytes(b"")
+    assert stale_analysis(home, read_study(study)) == []
+    home.close()
+
+    output = tmp_path / "output"
+    for command in (["report", str(study)], ["export", str(study), "--format", "csv"]):
+        filler = fill(small_disk)
+
+        def run(*arguments: str) -> int:
+            return forks.wait(
+                forks.ffpe(
+                    *arguments,
+                    output=output,
+                    FFPE_HOME=str(tmp_path / "home"),
+                    FFPE_DATABASE_URL=url,
+                    COLUMNS="200",
+                )
+            )
+
+        target = small_disk / command[0]
+        assert run(*command, "--to", str(target)) == 1
+        said = output.read_text()
+        assert "No space left on device" in said.strip().splitlines()[-1]
+        assert "Traceback" not in said
+        assert [file.name for file in small_disk.iterdir()] == ["filler"]
+        filler.unlink()
+        if command[0] == "export":
+            assert run(*command, "--to", str(target)) == 0, output.read_text()
+            shutil.rmtree(target)

@@ -21,6 +21,7 @@ from featurestore.embeddings import matrix
 from featurestore.sources.synthetic import write_tissue
 from featurestore.tables import ModelVersionRow, Tile
 from orchestration.home import Home
+from tests.faults.content import content, differences
 
 STUDY = """
 name = "killed"
@@ -92,6 +93,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
         assert len(found) == 270
         for digest, vector in expected.items():
             np.testing.assert_array_equal(found[digest], vector)
+        assert differences(content(quiet.engine), content(killed.engine)) == []
     finally:
         quiet.close()
         killed.close()
