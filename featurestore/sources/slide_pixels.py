@@ -86,11 +86,11 @@ class _OpenSlidePixels:
     def read(self, x_px: int, y_px: int, level: int, width_px: int, height_px: int) -> Pixels:
         image = self._slide.read_region((x_px, y_px), level, (width_px, height_px))
         rgb = np.asarray(image.convert("RGB"))
-        opacity = image.getchannel("A")
-        if opacity.getextrema()[0] > 0:
+        opacity = np.asarray(image.getchannel("A"))
+        if opacity.all():
             return rgb
         # Where the scanner took no picture there is glass.
-        return np.where(np.asarray(opacity)[..., None] == 0, np.uint8(_WHITE), rgb)
+        return np.where(opacity[..., None] == 0, np.uint8(_WHITE), rgb)
 
 
 class _ImagePixels:
