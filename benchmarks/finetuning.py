@@ -116,7 +116,7 @@ def step(scratch: Path, n_batches: int, n_rounds: int) -> Row:
         ratio=turns.ratio("ours", "bare"),
         cpu_ratio=turns.ratio("ours", "bare", cpu=True),
         bar=0.85,
-        note=f"{n_batches} batches of {BATCH} an epoch, {n_rounds} rounds, {version.precision}",
+        note=f"{n_batches} x {BATCH} tiles an epoch, {n_rounds} rounds, {version.precision}",
     )
 
 

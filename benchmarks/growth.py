@@ -53,7 +53,7 @@ TYPICAL = {"patients": 200, "genes": 50, "encoders": 2}
 def main() -> None:
     """Measure, draw and keep the row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tiles", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--tiles", type=int, nargs="+", default=[10_000, 50_000, 100_000])
     parser.add_argument("--figure", type=Path, help="without suffix; .png and .svg are written")
     parser.add_argument("--point", nargs=2, metavar=("OF", "N"), help="one point, as JSON")
     parser.add_argument("--json", type=Path)
@@ -206,7 +206,7 @@ def draw(points: dict[str, list[dict[str, float]]], path: Path) -> None:
                       marker=marker)  # fmt: skip
             axis.set_ylim(0, 1.15 * max(p[key] for p in series))
             axis.spines[["top", "right"]].set_visible(False)
-            axis.set_xticks([p["n"] for p in series], [f"{p['n']:,}" for p in series])
+            axis.set_xticks([p["n"] for p in series], [f"{p['n']:,}" for p in series], rotation=30)
             if column == 0:
                 axis.set_ylabel(label)
         axes[1][column].set_xlabel(f"number of {of}")

@@ -20,7 +20,6 @@ from PIL import Image
 
 from featurestore.errors import UnreadableImageError
 from featurestore.sources.images import read_rgb
-from featurestore.sources.slide_headers import require_sound_tiles
 
 Pixels = NDArray[np.uint8]
 
@@ -87,11 +86,11 @@ class _OpenSlidePixels:
     def read(self, x_px: int, y_px: int, level: int, width_px: int, height_px: int) -> Pixels:
         image = self._slide.read_region((x_px, y_px), level, (width_px, height_px))
         rgb = np.asarray(image.convert("RGB"))
-        opacity = image.getchannel("A")
-        if opacity.getextrema()[0] > 0:  # type: ignore[operator]  # of one band, a number
+        opacity = np.asarray(image.getchannel("A"))
+        if opacity.all():
             return rgb
         # Where the scanner took no picture there is glass.
-        return np.where(np.asarray(opacity)[..., None] == 0, np.uint8(_WHITE), rgb)
+        return np.where(opacity[..., None] == 0, np.uint8(_WHITE), rgb)
 
 
 class _ImagePixels:
@@ -120,9 +119,6 @@ def open_pixels(file: Path) -> SlidePixels:
         Whatever is wrong with the file.
     """
     try:
-        if not file.is_file():
-            raise OSError("it is no regular file")
-        require_sound_tiles(file)
         if openslide.OpenSlide.detect_format(file) is None:
             return _ImagePixels(file)
         return _OpenSlidePixels(file)
