@@ -37,6 +37,9 @@ def register(session: Session, version: ModelVersion) -> int:
     StoreError
         If its parent is not registered.
     """
+    # Whoever registers takes turns: a new partition locks the table that others insert into, and
+    # they hold what it waits for.
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext("model_versions"))))
     values = asdict(version)
     parent = values.pop("parent_sha256")
     values["sha256"] = version.sha256
