@@ -36,7 +36,8 @@ def splits_on_cluster() -> Iterator[None]:
     import joblib
 
     import_module("ray.util.joblib").register_ray()
-    with joblib.parallel_config(backend="ray"):
+    # Workers that ask for no core may all be put on one machine.
+    with joblib.parallel_config(backend="ray", ray_remote_args={"num_cpus": 1}):
         yield
 
 
