@@ -97,8 +97,8 @@ def test_a_table_of_patients(fuzz, text_kinds, images: list[Path], tmp_path: Pat
     base.write_text("file,patient,note\n" + "".join(
         f"a/{image.name},p{i},x\n" for i, image in enumerate(images)))  # fmt: skip
     ended = fuzz("tiles", [base], folder / "patients.csv", kinds=text_kinds, read=folder)
-    assert ended["refused"] > 100, ended
-    assert ended["rejected"] > 100, ended
+    assert ended["refused"] > 50, ended
+    assert ended["rejected"] > 50, ended
 
 
 def test_slides(fuzz, slides: list[Path], tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_slides(fuzz, slides: list[Path], tmp_path: Path) -> None:
     folder.mkdir()
     write = folder / "TCGA-05-4244-01Z-00-DX1.svs"
     ended = fuzz("slide", slides, write, read=folder)
-    assert ended["accepted"] + ended["rejected"] > 50, ended
+    assert ended["accepted"] + ended["rejected"] > 20, ended
     assert ended["refused"] > 200, ended
 
 

@@ -80,7 +80,7 @@ def test_samples_of_gdc(fuzz, text_kinds, gdc: Path, tmp_path: Path) -> None:
              written(tmp_path / "valid" / "headless.txt", headless)]  # fmt: skip
     ended = fuzz("gdc", bases, gdc / "one.tsv", kinds=text_kinds, read=gdc)
     assert ended["refused"] + ended["rejected"] > 50, ended
-    assert ended["accepted"] > 50, ended
+    assert ended["accepted"] > 20, ended
 
 
 def test_the_sheet_of_gdc(fuzz, text_kinds, gdc: Path, tmp_path: Path) -> None:
