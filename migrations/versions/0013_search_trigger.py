@@ -24,7 +24,10 @@ _ON_ALL = """
 
 def _partitions() -> list[str]:
     """Partitions of the versions that have search codes."""
-    rows = op.get_bind().exec_driver_sql("SELECT model_version_id FROM search_projections")
+    rows = op.get_bind().exec_driver_sql(
+        "SELECT model_version_id FROM search_projections"
+        " WHERE to_regclass('embeddings_v' || model_version_id) IS NOT NULL"
+    )
     return [f"embeddings_v{row[0]}" for row in rows]
 
 
@@ -39,5 +42,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for name in _partitions():
-        op.execute(f"DROP TRIGGER {name}_await_search_code ON {name}")
+        op.execute(f"DROP TRIGGER IF EXISTS {name}_await_search_code ON {name}")
     op.execute(_ON_ALL)

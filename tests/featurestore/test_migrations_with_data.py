@@ -109,7 +109,8 @@ def candidates(table: Table, column: str, number: int) -> list[str | None]:
     elif kind == "boolean":
         values = ["true", "false"]
     elif kind == "bytea":
-        values = [rf"\x{'00' * n}" for n in (4, 8, 16, 32, 1)]
+        begun = re.findall(r"'\\+x([0-9a-f]+)'::bytea", told)
+        values = [rf"\x{start}00" for start in [*begun, *("00" * n for n in (3, 7, 15, 31, 0))]]
     elif kind.startswith(("halfvec", "vector")):
         n_dims = int((re.findall(r"\d+", kind) or ["3"])[0])
         values = [f"[{','.join(['1'] * n_dims)}]"]
