@@ -21,6 +21,7 @@ from featurestore.search.codes import (
     build_index,
     code_state,
     start_codes,
+    take_turns,
     write_pending_codes,
 )
 from featurestore.search.quality import (
@@ -54,6 +55,7 @@ def index_version(
     Killed at any moment it leaves whole batches, and search right; the next call goes on.
     """
     with transaction(home) as session:
+        take_turns(session, model_version_id)
         state = code_state(session, model_version_id)
         if state.n_embeddings and (state.fit is None or state.outgrown):
             start_codes(session, model_version_id, seed=seed)

@@ -118,6 +118,16 @@ def code_state(session: Session, model_version_id: int) -> CodeState:
     )
 
 
+def take_turns(session: Session, model_version_id: int) -> None:
+    """Until the transaction ends, let no other decide whether to start the version's codes.
+
+    Called before it is looked at: who has looked holds what the one who starts has to wait for.
+    """
+    session.execute(
+        select(func.pg_advisory_xact_lock(func.hashtext("search_codes"), int(model_version_id)))
+    )
+
+
 def load_projection(session: Session, model_version_id: int) -> Projection | None:
     """The version's projection, or None where it has none."""
     row = session.get(SearchProjection, model_version_id)
