@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# Test files run side by side; every process has a Postgres of its own.
+JOBS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo test bench lint types imports pytest install clean
@@ -36,7 +38,7 @@ imports: install
 
 # Up, down, up and `alembic check` are tests of their own (tests/featurestore/test_schema.py).
 pytest: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -186,6 +186,9 @@ class RoleSums:
         without = self._of(observed[rest], predicted[rest])
         if not np.isfinite(score) or not np.isfinite(without).all():
             return  # as in a study, a split that does not define the score is left out
+        # A shift of all predictions leaves either score as it is, so no pair has a part in it. It
+        # comes of the intercept, and is all that changes where the penalty leaves little else.
+        changes = changes - changes.mean(axis=0)
         self._score += score
         self._n_splits += 1
         self._pairs[np.ix_(test, ~test)] += self._pairs_of(observed, predicted, changes)

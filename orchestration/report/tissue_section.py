@@ -10,6 +10,7 @@ from analysis.figures import comparison_figure, confusion_figure
 from analysis.reliability_figure import Reliability, reliability, reliability_figure
 from analysis.roc_figure import RocBand, roc_band, roc_curve, roc_figure
 from featurestore.prediction_frames import tile_patients, tile_probabilities
+from featurestore.pretraining import MARK
 from featurestore.report_frames import encoder_scores_frame
 from featurestore.result_frames import confusion_counts, scores_frame
 from orchestration.report.comparison_tables import comparison_table, first_pair
@@ -69,11 +70,11 @@ def retrieval_section(comparisons: pd.DataFrame) -> Section | None:
 
 
 def leakage_warnings(rows: pd.DataFrame) -> tuple[str, ...]:
-    """What could not be checked for leakage, and why."""
-    unchecked = rows[~rows["leakage_checked"].astype(bool)]
-    return tuple(
-        f"not checked for leakage: {note}" for note in unchecked["leakage_note"].unique() if note
-    )
+    """What could not be checked for leakage and why, and encoders that were trained on TCGA."""
+    checked = rows["leakage_checked"].astype(bool)
+    unchecked = rows.loc[~checked, "leakage_note"].unique()
+    marked = [note for note in rows.loc[checked, "leakage_note"].unique() if MARK in note]
+    return (*(f"not checked for leakage: {note}" for note in unchecked if note), *marked)
 
 
 def _comparison_tables(rows: pd.DataFrame) -> list[Table]:

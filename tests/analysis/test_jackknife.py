@@ -69,6 +69,7 @@ def test_pairs_are_changes_of_r_through_one_prediction():
     test, sums = np.arange(40) < 15, RoleSums(40)
     y, predicted, changes = rng.normal(size=15), rng.normal(size=15), rng.normal(size=(15, 25))
     sums.add(test, y, predicted, 1e-5 * changes)
+    changes -= changes.mean(axis=0)  # a shift changes nothing
     pairs = sums.roles().pairs
     assert not pairs[:, test].any()
     assert not pairs[~test].any()
@@ -137,6 +138,29 @@ def test_exchanging_the_encoders_changes_signs_only():
     assert (same.difference, same.z, same.p) == (0, 0, 1)
 
 
+def test_a_gene_that_the_penalty_leaves_nothing_of_has_an_error_like_any_other():
+    """Leaving a patient out then moves the intercept alone, which r does not see."""
+    (a, b), y, folds = cohort(11)
+    free, tied = (
+        jackknife_difference(
+            *(ridge_roles(ridge_splits(x, folds), y, penalties=[penalty])[0] for x in (a, b))
+        )
+        for penalty in (1.0, 1e6)
+    )
+    assert tied.standard_error < 3 * free.standard_error
+    rng = np.random.default_rng(0)
+    test, changes = np.arange(40) < 15, rng.normal(size=(15, 25))
+    y, predicted = rng.normal(size=15), rng.normal(size=15)
+    pairs = []
+    for shift in (0.0, 100 * rng.normal(size=25)):
+        for metric in ("pearson_r", "auroc"):
+            sums = RoleSums(40, metric)
+            sums.add(test, y > 0 if metric == "auroc" else y, predicted, changes + shift)
+            pairs.append(sums.roles().pairs)
+    assert pairs[2] == pytest.approx(pairs[0])
+    assert pairs[3] == pytest.approx(pairs[1])
+
+
 def test_the_order_of_patients_does_not_matter():
     (x, _), y, folds = cohort(5)
     order = np.random.default_rng(0).permutation(N)
@@ -153,6 +177,7 @@ def test_areas_are_those_of_the_mutation_task():
     changes = 0.1 * rng.normal(size=(15, 25))
     sums.add(test, y, predicted, changes)
     roles = sums.roles()
+    changes -= changes.mean(axis=0)  # a shift changes nothing
 
     def area(status, p):
         return stats.mannwhitneyu(p[status == 1], p[status == 0]).statistic / (

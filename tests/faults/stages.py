@@ -8,7 +8,6 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from featurestore import versions
-from featurestore.embeddings import coverage
 from featurestore.patient_features import pool_patients
 from orchestration.embedding import embed_missing
 from orchestration.experiments import compare_tissue, score_tissue
@@ -39,14 +38,12 @@ def embed(home: Home, study: Study) -> None:
             version_id = pointer_of(session, study, entry.name).model_version_id
             version = versions.load(session, version_id)
             dataset_id = tiles_of(session, study, entry.name, name).dataset_id
-            found = coverage(session, version_id, dataset_id, study.name)
         embed_missing(
             home,
             study=study.name,
             version=version,
             model_version_id=version_id,
             dataset_id=dataset_id,
-            n_missing=found.n_tiles - found.n_embedded,
             run_id=RUN_ID,
             on_progress=_silent,
         )

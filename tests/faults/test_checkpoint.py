@@ -89,7 +89,6 @@ def test_weights_that_were_cut_short_or_swapped_give_no_vector(home: Home, study
             version=mine,
             model_version_id=version_id,
             dataset_id=1,
-            n_missing=9,
             run_id=None,
             on_progress=silent,
         )
