@@ -34,31 +34,35 @@ def rank_figure(ranks: pd.DataFrame) -> Figure:
     ordered = ranks.sort_values("mean_rank", kind="stable").reset_index(drop=True)
     values, n = ordered["mean_rank"].to_list(), len(ordered)
     width = float(ordered["critical_difference"].iloc[0])
-    figure = new_figure(6.4, 0.9 + 0.34 * n)
+    figure = new_figure(6.4, 1.2 + 0.38 * n)
     panel = figure.subplots()
     for place, (encoder, rank) in enumerate(zip(ordered["encoder"], values, strict=True)):
-        panel.plot([rank, rank], [place, -0.6], color="#DDDDDD", linewidth=1, zorder=1)
+        panel.plot([rank, rank], [place, n - 0.3], color="#DDDDDD", linewidth=1, zorder=1)
         panel.plot(rank, place, "o", color=BLUE, zorder=3)
         panel.annotate(
             f"{encoder}  {rank:.2f}", (rank, place), xytext=(8, 0), textcoords="offset points",
             va="center", fontsize=9, color=INK,
         )  # fmt: skip
-    for first, last in _runs(values, width):
+    runs = _runs(values, width)
+    for row, (first, last) in enumerate(runs):
+        # Below the encoders, where no name is struck through.
         panel.plot(
             [values[first] - 0.03, values[last] + 0.03],
-            [first + (last - first) / 2] * 2,
+            [n - 0.3 + 0.35 * row] * 2,
             color=GREY,
             linewidth=4,
-            alpha=0.5,
             solid_capstyle="butt",
-            zorder=2,
         )
     panel.plot([1, 1 + width], [-1.1, -1.1], color=INK, linewidth=2)
     panel.annotate(
         f"critical difference {width:.2f}", (1 + width, -1.1), xytext=(6, 0),
         textcoords="offset points", va="center", fontsize=8.5, color=INK,
     )  # fmt: skip
-    panel.set(xlim=(0.8, n + 1.0), ylim=(n - 0.4, -1.6), xlabel="average rank (1 is the best)")
+    panel.set(
+        xlim=(0.8, n + 1.0),
+        ylim=(n - 0.1 + 0.35 * len(runs), -1.6),
+        xlabel="average rank (1 is the best)",
+    )
     panel.set_yticks([])
     panel.spines[["top", "right", "left"]].set_visible(False)
     return figure

@@ -68,7 +68,7 @@ def _scores(study: Study, task: str) -> dg.AssetsDefinition:
             task,
             run_id=context.run.run_id,
             on_progress=lambda what, n, total: context.resources.progress(
-                what, n, total, unit="splits"
+                what, n, total, unit="steps"
             ),
         )
         with Session(home.engine) as session:

@@ -26,8 +26,6 @@ from orchestration.results_view import tests_in_words
 if TYPE_CHECKING:
     import pandas as pd
 
-CORRECTED = "corrected_t"
-
 _METRIC = metric_column()
 _INTERVAL = "[95\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}CI]"
 NAIVE = "naive p (as published papers report)"
@@ -65,8 +63,6 @@ def comparison_table(
         columns.append(p_column("q over genes", "q"))
     if len(rows[["encoder_a", "encoder_b"]].drop_duplicates()) > 1:
         columns.append(p_column("p, Holm over pairs", "p_holm"))
-    if (rows["test"] != CORRECTED).any():
-        columns.append(p_column("p, corrected t-test", "p_corrected"))
     columns.append(p_column(NAIVE, "p_naive"))
     if has_folds(rows):
         columns += [_folds(rows, names[0], "a"), _folds(rows, names[1], "b")]
@@ -85,7 +81,7 @@ def _folds(rows: pd.DataFrame, name: str, side: str) -> Column:
         signed = f"{'-' if added < 0 else '+'}{score(abs(added), row['metric'])}"
         return f"{' / '.join(scores)} ({minus(signed)})"
 
-    heading = f"{name}: random folds / whole {kept_whole(rows)} (optimism)"
+    heading = f"{name}: random / whole {kept_whole(rows)} (optimism)"
     return Column(heading=heading, text=text, is_number=True)
 
 

@@ -82,9 +82,10 @@ def _posterior_table(comparisons: pd.DataFrame) -> Table | None:
     return Table(
         name="posterior",
         caption=(
-            "Probability that A is better, that the two are equivalent in practice (a difference "
-            f"of at most {rope:g}), and that B is better: posterior under a flat prior, from the "
-            "standard error of the reported test (Corani & Benavoli 2015; Benavoli et al. 2017)."
+            "How probable it is that A is better, that the two are equivalent in practice, or that "
+            f"B is better. Equivalent: a difference of at most {rope:g}. Posterior under a flat "
+            "prior, from the standard error of the reported test (Corani & Benavoli 2015; Benavoli "
+            "et al. 2017)."
         ),
         frame=rows,
         columns=(
@@ -302,7 +303,7 @@ def _rank_figures(ranks: pd.DataFrame) -> list[Figure]:
             caption=(
                 f"Rank of each encoder by {METRICS[str(metric)]} over "
                 f"{number_of(int(rows['n_targets'].iloc[0]), 'target')} (Demšar 2006). Encoders "
-                "under one bar are within the critical difference at 0.05. Genes of one cohort "
+                "over one grey bar are within the critical difference at 0.05. Genes of one cohort "
                 "are not independent, so over genes this describes and does not prove."
             ),
             drawing=rank_figure(rows),
