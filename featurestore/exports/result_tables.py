@@ -76,7 +76,7 @@ def _scores(study: str) -> ExportTable:
 def _comparisons(study: str) -> ExportTable:
     kinds = {"n_splits": INTEGER, "n_repeats": INTEGER, "n_folds": INTEGER}
     kinds |= dict.fromkeys(("leakage_checked",), TRUTH)
-    texts = ("task", "target", "metric", "encoder_a", "encoder_b", "leakage_note")
+    texts = ("task", "target", "metric", "encoder_a", "encoder_b", "test", "leakage_note")
     kinds |= dict.fromkeys(texts, TEXT)
     names = [c.key for c in Comparison.__table__.columns if c.key != "experiment_id"]
     columns = [(name, kinds.get(name, NUMBER), getattr(Comparison, name)) for name in names]

@@ -20,6 +20,7 @@ from PIL import Image
 
 from featurestore.errors import UnreadableImageError
 from featurestore.sources.images import read_rgb
+from featurestore.sources.slide_headers import require_sound_tiles
 
 Pixels = NDArray[np.uint8]
 
@@ -67,6 +68,8 @@ class _OpenSlidePixels:
         self._slide.set_cache(_BLOCK_CACHE)
         self.width_px, self.height_px = self._slide.dimensions
         self.downsamples = tuple(self._slide.level_downsamples)
+        # Asked for once: a handle that met a damaged block answers nothing any more.
+        self._level_sizes = tuple(self._slide.level_dimensions)
         self.mpp_xy = self._declared_mpp()
 
     def _declared_mpp(self) -> tuple[float, float] | None:
@@ -80,8 +83,7 @@ class _OpenSlidePixels:
             return None
 
     def level_size(self, level: int) -> tuple[int, int]:
-        width_px, height_px = self._slide.level_dimensions[level]
-        return width_px, height_px
+        return self._level_sizes[level]
 
     def read(self, x_px: int, y_px: int, level: int, width_px: int, height_px: int) -> Pixels:
         image = self._slide.read_region((x_px, y_px), level, (width_px, height_px))
@@ -119,6 +121,9 @@ def open_pixels(file: Path) -> SlidePixels:
         Whatever is wrong with the file.
     """
     try:
+        if not file.is_file():
+            raise OSError("it is no regular file")
+        require_sound_tiles(file)
         if openslide.OpenSlide.detect_format(file) is None:
             return _ImagePixels(file)
         return _OpenSlidePixels(file)

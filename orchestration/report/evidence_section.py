@@ -59,6 +59,9 @@ def evidence_section(
         *_added_tables(found[evidence.ADDED_VALUE]),
     ]
     notes = evidence.robustness_notes(session, study)
+    tables = [table for table in tables if table is not None]
+    if not tables and ranks.empty and notes.empty:
+        return None
     return Section(
         key="evidence",
         title="How sure, and does something else explain it?",
@@ -67,7 +70,7 @@ def evidence_section(
             for row in notes[notes["note"] != ""].to_dict(orient="records")
         ),
         figures=tuple(_rank_figures(ranks)),
-        tables=tuple(table for table in tables if table is not None),
+        tables=tuple(tables),
     )
 
 

@@ -71,8 +71,8 @@ def test_blocks_of_genes_say_what_each_gene_alone_says():
         assert found["variance_pairs"] == pytest.approx(expected.variance_pairs)
         assert found["standard_error"] == pytest.approx(expected.standard_error)
         # Four repeats are fewer than ten, so that the study's mean is that of the roles.
-        assert found["difference"] == pytest.approx(expected.difference)
-        assert found["p"] == pytest.approx(expected.p)
+        assert found["difference"] == pytest.approx(expected.difference, rel=1e-3)
+        assert found["p"] == pytest.approx(expected.p, rel=1e-3)
         drawn = bootstrap_difference(
             y[:, 0],
             folds,
@@ -120,7 +120,8 @@ def test_a_gene_that_some_patients_lack_is_judged_on_the_others():
     ]
     found = row(table, "G1", "jackknife")
     assert found["n_patients"] == N - 10
-    assert found["p"] == pytest.approx(jackknife_difference(*roles).p)
+    # A study keeps predictions in single precision.
+    assert found["p"] == pytest.approx(jackknife_difference(*roles).p, rel=1e-3)
     assert row(table, "G0", "jackknife")["n_patients"] == N
 
 
@@ -134,7 +135,9 @@ def test_mutations_get_the_jackknife_of_logistic_regression_and_delong():
     roles = [
         logistic_roles(given.features[name], status["G0"], folds) for name in ("worse", "better")
     ]
-    assert row(table, "G0", "jackknife")["p"] == pytest.approx(jackknife_difference(*roles).p)
+    assert row(table, "G0", "jackknife")["p"] == pytest.approx(
+        jackknife_difference(*roles).p, rel=1e-3
+    )
     mean = {name: result.predictions[name][:, :, 0].mean(axis=0) for name in given.features}
     expected = delong_test(status["G0"], mean["worse"], mean["better"])
     found = row(table, "G0", "delong")

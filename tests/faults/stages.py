@@ -19,6 +19,7 @@ from orchestration.naming import SLIDE_TILES, TISSUE_TILES, cohort_tiles
 from orchestration.registry import pointer_of, register_encoder
 from orchestration.resources import transaction
 from orchestration.retrieval import compare_retrieval, index_version
+from orchestration.robustness import check_genes, check_tissue
 from orchestration.study import Study, read_study
 from orchestration.tile_sources import take_in
 
@@ -60,6 +61,7 @@ def tissue(home: Home, study: Study) -> None:
     score_tissue(home, study, run_id=RUN_ID, on_progress=_silent)
     compare_tissue(home, study)
     compare_retrieval(home, study, run_id=RUN_ID)
+    check_tissue(home, study, on_progress=_silent)
 
 
 def genes(home: Home, study: Study) -> None:
@@ -71,6 +73,7 @@ def genes(home: Home, study: Study) -> None:
     for task in gene_tasks(study):
         score_genes(home, study, task, run_id=RUN_ID, on_progress=_silent)
         compare_genes(home, study, task)
+        check_genes(home, study, task, on_progress=_silent)
 
 
 STAGES: dict[str, Callable[[Home, Study], None]] = {

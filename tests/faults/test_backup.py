@@ -453,7 +453,9 @@ def test_a_study_goes_on_in_another_home(tmp_path: Path, server_folder: Path) ->
         assert (new.weights / "aa.safetensors").read_bytes() == b"weights"
         assert len(shown(old, study)) > 0
         assert shown(new, study) == shown(old, study)
-        assert run_study(new, study, **told) == 0  # everything is up to date
+        # Everything is up to date; the figure, which is no part of a backup, is drawn again.
+        assert run_study(new, study, **told) <= 1
+        assert run_study(new, study, **told) == 0
     finally:
         old.close()
         new.close()

@@ -17,7 +17,7 @@ def large(session: Session) -> int:
     session.execute(
         text(
             "INSERT INTO tiles (sha256, width_px, height_px)"
-            " SELECT encode(sha256(n::text::bytea), 'hex'), 8, 8"
+            " SELECT encode(sha256(n::text::bytea), 'hex'), 4091, 8"
             " FROM generate_series(1, :n) AS n"
         ),
         {"n": N_TILES},
@@ -36,7 +36,7 @@ def large(session: Session) -> int:
             " SELECT :dataset_id, tile_id, CASE WHEN rank % 200 = 0 THEN 'rare' ELSE 'common' END,"
             "        rank || '.png'"
             " FROM (SELECT tile_id, row_number() OVER (ORDER BY tile_id) AS rank FROM tiles"
-            "        WHERE width_px = 8) AS numbered WHERE rank % 2 = 0"
+            "        WHERE width_px = 4091) AS numbered WHERE rank % 2 = 0"
         ),
         {"dataset_id": dataset_id},
     )

@@ -52,7 +52,13 @@ def test_written_once_and_read_back(session: Session) -> None:
     version_id, dataset_id = write(session, found, SETTINGS)
     assert write(session, found, SETTINGS) == (version_id, dataset_id)
     assert coverage(session, version_id, dataset_id, "s").n_embedded == 4
-    ids = session.scalars(text("SELECT tile_id FROM tiles WHERE mpp = 0.5 ORDER BY x_px")).all()
+    ids = session.scalars(
+        text(
+            "SELECT tile_id FROM tiles JOIN dataset_tiles USING (tile_id)"
+            " WHERE dataset_id = :dataset_id ORDER BY x_px"
+        ),
+        {"dataset_id": dataset_id},
+    ).all()
     stored = matrix(session, version_id, list(ids))
     assert np.array_equal(stored, found.features.astype(np.float16).astype(np.float32))
     version = versions.load(session, version_id)

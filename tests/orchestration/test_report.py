@@ -430,7 +430,7 @@ def test_tiles_fit_a_phone_and_a_desk(
     page = chromium((tmp_path / "report.html").as_uri())
     page.until("document.readyState === 'complete'")
     drawn = "[...document.querySelectorAll('.tiles img')].filter(i => i.naturalWidth == 16).length"
-    assert page.evaluate(drawn) == 20
+    page.until(f"{drawn} === 20")
     columns = "getComputedStyle(document.querySelector('.tiles')).gridTemplateColumns.split(' ')"
     for width, n_columns in ((1200, 8), (360, 4)):
         page.resize(width, 800)

@@ -66,7 +66,7 @@ def test_a_study_runs_once_and_then_only_what_changed(home: Home, make_study: Ma
     assert [str(launch) for launch in launches] == [
         "finetune_tiles and tissue_tiles",
         *(f"model_version and {features} of {encoder}" for encoder in encoders),
-        "tissue_scores and tissue_comparison and retrieval_comparison",
+        "tissue_scores and tissue_comparison and tissue_robustness and retrieval_comparison",
     ]
     assert count(home, Tile) == 2 * 9 * 6
     assert count(home, ModelVersionRow) == 4
