@@ -59,8 +59,8 @@ def evidence_section(
         *_added_tables(found[evidence.ADDED_VALUE]),
     ]
     notes = evidence.robustness_notes(session, study)
-    tables = [table for table in tables if table is not None]
-    if not tables and ranks.empty and notes.empty:
+    found_tables = tuple(table for table in tables if table is not None)
+    if not found_tables and ranks.empty and notes.empty:
         return None
     return Section(
         key="evidence",
@@ -70,7 +70,7 @@ def evidence_section(
             for row in notes[notes["note"] != ""].to_dict(orient="records")
         ),
         figures=tuple(_rank_figures(ranks)),
-        tables=tuple(tables),
+        tables=found_tables,
     )
 
 
