@@ -94,7 +94,7 @@ def test_a_study_runs_once_and_then_only_what_changed(home: Home, make_study: Ma
     # More repeats are another experiment on the same features.
     launches = run(home, make_study(repeats=3))
     assert [launch.assets for launch in launches] == [
-        ("tissue_scores", "tissue_comparison", "retrieval_comparison")
+        ("tissue_scores", "tissue_comparison", "tissue_robustness", "retrieval_comparison")
     ]
     assert comparisons(home, "small")["n_repeats"].unique().tolist() == [3]
     # And back: the experiment is still there and only has to be shown again.
