@@ -21,9 +21,6 @@ from analysis.cores import on_every_core
 from analysis.patients import PatientCohort, PatientResult
 from featurestore.errors import CohortError
 
-METRIC_OF_TASK = {"expression": "pearson_r", "mutation": "auroc"}
-"""By what a gene counts as predicted better."""
-
 _STREAM = 1_000_033  # keeps these random streams apart from those of folds and permutations
 
 
@@ -65,8 +62,8 @@ def count_better(
 ) -> BetterCount:
     """Count the genes that B predicts better, with the null distribution of the count.
 
-    The score is ``METRIC_OF_TASK``. Before predictions are exchanged they are put on one
-    scale within each split, which changes no score: standardised for Pearson's r, ranked
+    The score is that of :data:`analysis.patients.METRIC_OF_TASK`. Before predictions are
+    exchanged they are put on one scale within each split, which changes no score: standardised for Pearson's r, ranked
     for the AUROC. Each exchange takes a random half of the patients.
 
     Assumptions: patients are independent, and under the null hypothesis the pair of a

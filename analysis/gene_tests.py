@@ -23,7 +23,7 @@ from analysis.expression import TASK as EXPRESSION
 from analysis.expression import TargetBlock, target_blocks
 from analysis.jackknife import MIN_PATIENTS, Roles, jackknife_difference
 from analysis.logistic_roles import logistic_roles
-from analysis.patients import PatientCohort, PatientResult
+from analysis.patients import METRIC_OF_TASK, PatientCohort, PatientResult
 from analysis.ridge_roles import RidgeSplits, ridge_roles, ridge_splits
 from featurestore.errors import CohortError
 
@@ -167,7 +167,7 @@ def _of_mutations(study: _Study) -> Iterator[_Found]:
 
 def _judged(study: _Study, target: str, roles: Mapping[str, Roles]) -> list[dict[str, Any]]:
     """The rows of one gene."""
-    metric = "pearson_r" if study.result.task == EXPRESSION else "auroc"
+    metric = METRIC_OF_TASK[study.result.task]
     rows = []
     for a, b in combinations(study.encoders, 2):
         about = {"target": target, "metric": metric, "encoder_a": a, "encoder_b": b}
@@ -189,8 +189,7 @@ def _of_predictions(study: _Study, target: str, pair: tuple[str, str]) -> Iterat
     known = result.folds[target][0] >= 0
     observed = study.cohort.targets[target].to_numpy(dtype=np.float64)[known]
     a, b = (result.predictions[name][:, known, at] for name in pair)
-    is_expression = result.task == EXPRESSION
-    if not is_expression:
+    if result.task != EXPRESSION:
         with suppress(CohortError):  # too few of a class
             found = delong_test(observed, a.mean(axis=0), b.mean(axis=0))
             yield {**_row("delong", found, COLUMNS[5:10]), "n_patients": len(observed)}
@@ -201,7 +200,7 @@ def _of_predictions(study: _Study, target: str, pair: tuple[str, str]) -> Iterat
                 result.folds[target][:N_REPEATS, known],
                 a[:N_REPEATS],
                 b[:N_REPEATS],
-                metric="pearson_r" if is_expression else "auroc",
+                metric=METRIC_OF_TASK[result.task],
                 seed=result.seed,
                 n_draws=_N_DRAWS,
             )

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+METRIC_OF_TASK = {"expression": "pearson_r", "mutation": "auroc"}
+"""By what a gene counts as predicted better."""
+
+
 @dataclass(frozen=True)
 class PatientCohort:
     """Patients with features of every encoder and the values to predict.

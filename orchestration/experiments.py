@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pandas as pd
 from sqlalchemy.orm import Session
 
-from featurestore import evidence, result_frames, results, versions
+from featurestore import evidence, results, versions
 from featurestore.errors import StoreError
 from featurestore.results import ExperimentKey, TilePredictions
 from featurestore.study_datasets import study_dataset
-from featurestore.tables import Experiment
+from orchestration.comparing import Compared, compare_scored
 from orchestration.home import Home
 from orchestration.naming import TISSUE_TILES
 from orchestration.pretraining_note import note_with_pretraining
@@ -142,45 +141,14 @@ def score_tissue(
     return experiment_id, True
 
 
-def compare_tissue(home: Home, study: Study) -> tuple[int, pd.DataFrame, pd.DataFrame]:
+def compare_tissue(home: Home, study: Study) -> Compared:
     """Compare every pair of encoders and let the study show the result.
-
-    Returns
-    -------
-    (int, pandas.DataFrame, pandas.DataFrame)
-        The ``experiment_id``, its scores and its comparisons.
 
     Raises
     ------
     StoreError
         If the scores of the study as it is now were not computed yet.
     """
-    from analysis.compare import compare_encoders
-    from analysis.critical_difference import encoder_ranks
-    from analysis.reported import reported
-
     with transaction(home) as session:
         inputs = tissue_inputs(session, study)
-        key = inputs.key
-        experiment_id = results.find_experiment(session, key)
-        if experiment_id is None:
-            raise StoreError(
-                f"study {study.name!r} was not scored as it is now: "
-                f"materialise {study.name}/tissue_scores first"
-            )
-        experiment = session.get_one(Experiment, experiment_id)
-        scores = result_frames.scores_frame(session, experiment_id)
-        comparisons = reported(
-            compare_encoders(
-                scores,
-                n_folds=experiment.n_folds,
-                n_repeats=experiment.n_repeats,
-                leakage_checked=experiment.leakage_checked,
-                leakage_note=experiment.leakage_note,
-            )
-        )
-        results.write_comparisons(session, experiment_id, comparisons)
-        ranks = encoder_ranks(scores, "recall")
-        evidence.write_ranks(session, experiment_id, inputs.version_ids, ranks)
-        results.make_current(session, key)
-    return experiment_id, scores, comparisons
+        return compare_scored(session, inputs.key, inputs.version_ids, rank_by="recall")

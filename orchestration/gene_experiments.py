@@ -7,27 +7,22 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from featurestore import evidence, gene_results, result_frames, results
-from featurestore.errors import StoreError
+from analysis.patients import METRIC_OF_TASK
+from featurestore import evidence, gene_results, results
 from featurestore.ledger import record_rejects
-from featurestore.tables import Experiment
 from orchestration.clinical_baseline import CLINICAL
+from orchestration.comparing import Compared, compare_scored
 from orchestration.gene_inputs import GeneInputs, gene_inputs, load_gene_cohort
 from orchestration.home import Home
-from orchestration.luad_sources import EXPRESSION, MUTATION
+from orchestration.luad_sources import MUTATION
 from orchestration.pretraining_note import note_with_pretraining
 from orchestration.resources import transaction
 from orchestration.study import Study
 from orchestration.study_sections import BASELINES
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from analysis.patients import PatientCohort, PatientResult
     from analysis.predictable import Predictability
-
-# What is held against a permutation null when genes are counted as better.
-_MAIN_METRIC = {EXPRESSION: "pearson_r", MUTATION: "auroc"}
 
 
 def score_genes(
@@ -159,51 +154,20 @@ def _write_predictions(
         gene_results.write_gene_predictions(session, experiment_id, version_id, predictions)
 
 
-def compare_genes(home: Home, study: Study, task: str) -> tuple[int, pd.DataFrame]:
+def compare_genes(home: Home, study: Study, task: str) -> Compared:
     """Compare every pair of encoders gene by gene and let the study show the result.
-
-    Returns
-    -------
-    (int, pandas.DataFrame)
-        The ``experiment_id`` and its comparisons, with q-values over the genes.
 
     Raises
     ------
     StoreError
         If the scores of the study as it is now were not computed yet.
     """
-    from analysis.compare import compare_encoders
-    from analysis.critical_difference import encoder_ranks
-    from analysis.reported import reported
-
     with transaction(home) as session:
         inputs = gene_inputs(home, session, study, task)
-        key = inputs.key
-        experiment_id = results.find_experiment(session, key)
-        if experiment_id is None:
-            raise StoreError(
-                f"study {study.name!r} was not scored as it is now: "
-                f"materialise {study.name}/{task}_scores first"
-            )
-        experiment = session.get_one(Experiment, experiment_id)
-        scores = result_frames.scores_frame(session, experiment_id)
-        comparisons = compare_encoders(
-            scores,
-            n_folds=experiment.n_folds,
-            n_repeats=experiment.n_repeats,
-            leakage_checked=experiment.leakage_checked,
-            leakage_note=experiment.leakage_note,
-            task=task,
+        return compare_scored(
+            session,
+            inputs.key,
+            inputs.version_ids,
+            rank_by=METRIC_OF_TASK[task],
+            many_targets=True,
         )
-        tests = evidence.tests_frame(session, experiment_id)
-        comparisons = reported(comparisons, tests, many_targets=True)
-        results.write_comparisons(session, experiment_id, comparisons)
-        ranks = encoder_ranks(scores, main_metric(task))
-        evidence.write_ranks(session, experiment_id, inputs.version_ids, ranks)
-        results.make_current(session, key)
-    return experiment_id, comparisons
-
-
-def main_metric(task: str) -> str:
-    """The metric by which a gene counts as better predicted."""
-    return _MAIN_METRIC[task]

@@ -9,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.patients import METRIC_OF_TASK
 from orchestration.fold_columns import has_folds, kept_whole, optimism
 from orchestration.study_sections import BASELINES, CLINICAL
 
 _SHARES = {"accuracy", "balanced_accuracy", "recall", "majority_accuracy_at_5", "map_at_5"}
 _METRIC_ORDER = ["accuracy", "balanced_accuracy", "macro_auroc"]
-_GENE_METRIC = {"expression": "pearson_r", "mutation": "auroc"}
 # A baseline within two points of a network: the network has added next to nothing.
 _AS_GOOD = 0.02
 _N_GENES = 15
@@ -44,7 +44,7 @@ def results_view(
             Text(""),
             _comparisons(title, retrieval.sort_values("metric", kind="stable"), "metric"),
         ]
-    for task in _GENE_METRIC:
+    for task in METRIC_OF_TASK:
         rows = comparisons[comparisons["task"] == task]
         if not rows.empty:
             of_task = [frame[frame["task"] == task] for frame in (better, predictable)]
@@ -77,8 +77,8 @@ def gene_view(
     """The sentences of a task on genes, and the genes that differ most between the first pair."""
     first = comparisons.iloc[0]
     shown = comparisons[_is_pair(comparisons, first)]
-    shown = shown[shown["metric"] == _GENE_METRIC[task]].sort_values("p", kind="stable")
-    metric = _GENE_METRIC[task]
+    shown = shown[shown["metric"] == METRIC_OF_TASK[task]].sort_values("p", kind="stable")
+    metric = METRIC_OF_TASK[task]
     title = f"{task.capitalize()}: {first['encoder_a']} → {first['encoder_b']}, {metric}"
     if len(shown) > _N_GENES:
         title += f" (the {_N_GENES} of {len(shown)} genes that differ most)"
@@ -113,7 +113,7 @@ def gene_sentences(task: str, better: pd.DataFrame, predictable: pd.DataFrame) -
 def significance_sentences(task: str, comparisons: pd.DataFrame) -> list[str]:
     """How many genes differ by the corrected test, and by the one that papers use."""
     rows = comparisons[
-        (comparisons["metric"] == _GENE_METRIC[task])
+        (comparisons["metric"] == METRIC_OF_TASK[task])
         & ~comparisons["encoder_b"].isin([*BASELINES, CLINICAL])
     ]
     sentences = []

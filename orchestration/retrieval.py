@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from featurestore import result_frames, results
+from featurestore import results
 from featurestore.embeddings import matrix, n_embedded
 from featurestore.errors import InputError, StoreError
 from featurestore.results import ExperimentKey
@@ -31,7 +31,8 @@ from featurestore.search.quality import (
     embedding_blocks,
     write_quality,
 )
-from featurestore.tables import Experiment, RetrievalQuality
+from featurestore.tables import RetrievalQuality
+from orchestration.comparing import Compared, compare_scored
 from orchestration.experiments import TissueInputs, tissue_inputs
 from orchestration.home import Home
 from orchestration.imports import tiles_of
@@ -197,15 +198,6 @@ def retrieval_inputs(session: Session, study: Study) -> TissueInputs:
     return replace(inputs, key=key)
 
 
-@dataclass(frozen=True)
-class Compared:
-    """A retrieval experiment, as it is shown."""
-
-    experiment_id: int
-    scores: pd.DataFrame
-    comparisons: pd.DataFrame
-
-
 def compare_retrieval(home: Home, study: Study, *, run_id: str | None) -> Compared:
     """Score every encoder on the study's own splits and compare each pair; known scores are kept.
 
@@ -215,15 +207,12 @@ def compare_retrieval(home: Home, study: Study, *, run_id: str | None) -> Compar
         If the question must not or cannot be answered; see :mod:`analysis.cohort`.
     """
     from analysis.cohort import load_tissue_cohort
-    from analysis.compare import compare_encoders
-    from analysis.reported import reported
     from analysis.retrieval import score_retrieval
     from analysis.splits import patient_groups, repeated_folds
 
     with transaction(home) as session:
         inputs = retrieval_inputs(session, study)
-        experiment_id = results.find_experiment(session, inputs.key)
-        if experiment_id is None:
+        if results.find_experiment(session, inputs.key) is None:
             cohort = load_tissue_cohort(
                 session,
                 study=study.name,
@@ -252,18 +241,4 @@ def compare_retrieval(home: Home, study: Study, *, run_id: str | None) -> Compar
             )
             scored = score_retrieval(cohort.features, cohort.labels, folds)
             results.write_scores(session, experiment_id, inputs.version_ids, scored)
-        experiment = session.get_one(Experiment, experiment_id)
-        scores = result_frames.scores_frame(session, experiment_id)
-        comparisons = reported(
-            compare_encoders(
-                scores,
-                n_folds=experiment.n_folds,
-                n_repeats=experiment.n_repeats,
-                leakage_checked=experiment.leakage_checked,
-                leakage_note=experiment.leakage_note,
-                task=TASK,
-            )
-        )
-        results.write_comparisons(session, experiment_id, comparisons)
-        results.make_current(session, inputs.key)
-    return Compared(experiment_id, scores, comparisons)
+        return compare_scored(session, inputs.key, inputs.version_ids, rank_by="map_at_5")

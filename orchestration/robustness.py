@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
+from analysis.patients import METRIC_OF_TASK
 from featurestore import evidence, gene_results, result_frames, results
-from featurestore.errors import CohortError, StoreError
+from featurestore.errors import CohortError
 from featurestore.evidence import ADDED_VALUE, FOLDS, STRATA
 from featurestore.molecular_frames import clinical_frame
 from featurestore.prediction_frames import gene_predictions_frame
 from featurestore.results import ExperimentKey
+from orchestration.comparing import scored_experiment
 from orchestration.experiments import TASK, tissue_inputs
-from orchestration.gene_experiments import main_metric
 from orchestration.gene_inputs import GeneInputs, gene_inputs, load_gene_cohort
 from orchestration.home import Home
 from orchestration.luad_sources import EXPRESSION, clinical_source, luad_section
@@ -71,7 +72,7 @@ def check_tissue(home: Home, study: Study, *, on_progress: OnProgress) -> pd.Dat
 
     with Session(home.engine) as session:
         inputs = tissue_inputs(session, study)
-        experiment_id = _experiment(session, study, inputs.key)
+        experiment_id = scored_experiment(session, inputs.key)
         own = result_frames.scores_frame(session, experiment_id)
         cohort = load_tissue_cohort(
             session,
@@ -115,9 +116,9 @@ def check_genes(home: Home, study: Study, task: str, *, on_progress: OnProgress)
     """
     with Session(home.engine) as session:
         inputs = gene_inputs(home, session, study, task)
-        experiment_id = _experiment(session, study, inputs.key)
+        experiment_id = scored_experiment(session, inputs.key)
         cohort, _ = load_gene_cohort(home, session, study, task, inputs)
-        sites = load_sites(session, inputs, cohort)
+        sites = _sites(session, inputs, cohort)
         own = result_frames.scores_frame(session, experiment_id)
         genes = _genes(session, experiment_id, task, own, cohort)
         clinical = _clinical(home, session, study, cohort)
@@ -141,17 +142,7 @@ def check_genes(home: Home, study: Study, task: str, *, on_progress: OnProgress)
         }
 
 
-def _experiment(session: Session, study: Study, key: ExperimentKey) -> int:
-    experiment_id = results.find_experiment(session, key)
-    if experiment_id is None:
-        raise StoreError(
-            f"study {study.name!r} was not scored as it is now: materialise "
-            f"{study.name}/{key.task}_scores first"
-        )
-    return experiment_id
-
-
-def load_sites(session: Session, inputs: GeneInputs, cohort: PatientCohort) -> pd.Series[str]:
+def _sites(session: Session, inputs: GeneInputs, cohort: PatientCohort) -> pd.Series[str]:
     """Tissue source site of every patient of a cohort, None where there is none."""
     from featurestore.patient_features import pooled_counts
 
@@ -177,7 +168,7 @@ def _genes(
     """The genes that are predicted best, with what every encoder predicts of them."""
     from analysis.confounders import predictions_of
 
-    of_metric = scores[scores["metric"] == main_metric(task)]
+    of_metric = scores[scores["metric"] == METRIC_OF_TASK[task]]
     means = of_metric.groupby(["encoder", "target"])["value"].mean().unstack("encoder")
     best = means.max(axis=1).sort_values(ascending=False, kind="stable")
     if task == EXPRESSION:
@@ -260,7 +251,7 @@ def _strata(
         genes,
         pairs,
         strata,
-        metric=main_metric(task),
+        metric=METRIC_OF_TASK[task],
         seed=seed,
         on_progress=lambda n, total: on_progress(f"{task}: strata", n, total),
     )
@@ -295,7 +286,7 @@ def _added(
         genes,
         by_patient[CLINICAL],
         {name: by_patient[name] for name in networks},
-        metric=main_metric(task),
+        metric=METRIC_OF_TASK[task],
         seed=seed,
         groups=None if groups is None else pd.Series(groups, index=list(cohort.patient_ids)),
         on_progress=lambda n, total: on_progress(f"{task}: added value", n, total),

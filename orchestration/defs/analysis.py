@@ -93,12 +93,13 @@ def _comparison(study: Study) -> dg.AssetsDefinition:
         from analysis.figures import comparison_figure
 
         home: Home = context.resources.home
-        experiment_id, scores, comparisons = compare_tissue(home, study)
-        image = png(comparison_figure(scores, comparisons))
+        found = compare_tissue(home, study)
+        comparisons = found.comparisons
+        image = png(comparison_figure(found.scores, comparisons))
         path = home.comparison_figure(study.name)
         write_whole(path, image)
         with Session(home.engine) as session:
-            digest = session.get_one(Experiment, experiment_id).digest
+            digest = session.get_one(Experiment, found.experiment_id).digest
         overall = comparisons[comparisons["target"] == "all"]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest),

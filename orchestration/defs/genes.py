@@ -6,9 +6,10 @@ import dagster as dg
 import pandas as pd
 from sqlalchemy.orm import Session
 
+from analysis.patients import METRIC_OF_TASK
 from featurestore import gene_results, result_frames
 from featurestore.tables import Experiment
-from orchestration.gene_experiments import compare_genes, main_metric, score_genes
+from orchestration.gene_experiments import compare_genes, score_genes
 from orchestration.home import Home
 from orchestration.luad_sources import EXPRESSION, MUTATION, gene_tasks
 from orchestration.metadata import stored, table
@@ -128,12 +129,13 @@ def _comparison(study: Study, task: str) -> dg.AssetsDefinition:
     )
     def comparison(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         home: Home = context.resources.home
-        experiment_id, comparisons = compare_genes(home, study, task)
+        found = compare_genes(home, study, task)
+        comparisons = found.comparisons
         with Session(home.engine) as session:
-            digest = session.get_one(Experiment, experiment_id).digest
+            digest = session.get_one(Experiment, found.experiment_id).digest
             counts = gene_results.better_counts_frame(session, study.name)
         first = comparisons.iloc[0] if len(comparisons) else None
-        shown = comparisons[comparisons["metric"] == main_metric(task)]
+        shown = comparisons[comparisons["metric"] == METRIC_OF_TASK[task]]
         if first is not None:
             shown = shown[
                 (shown["encoder_a"] == first["encoder_a"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from analysis.patients import METRIC_OF_TASK
 from analysis.rank_figure import rank_figure
 from featurestore import evidence
 from orchestration.report.comparison_tables import NAIVE, first_pair
@@ -28,12 +29,7 @@ if TYPE_CHECKING:
 
     from featurestore.tables import Experiment
 
-_MAIN = {
-    "tissue": "accuracy",
-    "retrieval": "map_at_5",
-    "expression": "pearson_r",
-    "mutation": "auroc",
-}
+_MAIN = {"tissue": "accuracy", "retrieval": "map_at_5", **METRIC_OF_TASK}
 _KINDS = {
     evidence.FOLDS: "other folds",
     evidence.STRATA: "strata",

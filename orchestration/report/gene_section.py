@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.gene_figures import METRIC_NAMES, paired_figure, volcano_figure
+from analysis.patients import METRIC_OF_TASK
 from analysis.reliability_figure import reliability, reliability_figure
 from analysis.roc_figure import RocBand, roc_band, roc_curve, roc_figure
 from featurestore.gene_results import better_counts_frame, predictable_counts
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from featurestore.tables import Experiment
 
-MAIN_METRIC = {"expression": "pearson_r", "mutation": "auroc"}
 _TITLES = {"expression": "Gene expression", "mutation": "Gene mutation"}
 _N_SHOWN = 25
 _N_ROC = 4
@@ -45,7 +45,7 @@ def gene_section(
     if rows.empty:
         return None
     pair = first_pair(rows)
-    genes = pair[pair["metric"] == MAIN_METRIC[task]]
+    genes = pair[pair["metric"] == METRIC_OF_TASK[task]]
     genes = genes.sort_values(["p", "target"], kind="stable").reset_index(drop=True)
     figures = _gene_figures(task, genes) if len(genes) else []
     if task == "mutation" and len(genes):
@@ -83,13 +83,13 @@ def _tables(
         found.append(predictable_table(task, predictable))
     if len(genes):
         caption = (
-            f"{METRIC_NAMES[MAIN_METRIC[task]]} of each gene, mean within test folds; the genes "
+            f"{METRIC_NAMES[METRIC_OF_TASK[task]]} of each gene, mean within test folds; the genes "
             "surest to differ first."
         )
         if len(genes) > _N_SHOWN:
             caption += f" The first {_N_SHOWN} of {len(genes)} genes; all are in the files."
         found.append(comparison_table(f"{task}_genes", caption, genes, by="gene", n_shown=_N_SHOWN))
-    others = rows[rows["metric"] != MAIN_METRIC[task]].reset_index(drop=True)
+    others = rows[rows["metric"] != METRIC_OF_TASK[task]].reset_index(drop=True)
     if len(others):
         caption = "Other metrics of each gene and pair of encoders."
         table = comparison_table(f"{task}_other_metrics", caption, others, by="gene", n_shown=0)

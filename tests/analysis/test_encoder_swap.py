@@ -6,12 +6,12 @@ import pytest
 
 from analysis.better_genes import COLUMNS, better_genes
 from analysis.compare import compare_encoders
-from analysis.encoder_swap import _STREAM, METRIC_OF_TASK, count_better
+from analysis.encoder_swap import _STREAM, count_better
 from analysis.expression import ExpressionSettings, evaluate_expression
 from analysis.expression import split_scores as regression_scores
 from analysis.mutation import MutationSettings, evaluate_mutation
 from analysis.mutation import split_scores as mutation_scores
-from analysis.patients import PatientCohort
+from analysis.patients import METRIC_OF_TASK, PatientCohort
 from analysis.predictable import predictability_test, predictable_with_either
 from featurestore.errors import CohortError
 
