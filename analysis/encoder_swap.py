@@ -63,8 +63,8 @@ def count_better(
     """Count the genes that B predicts better, with the null distribution of the count.
 
     The score is that of :data:`analysis.patients.METRIC_OF_TASK`. Before predictions are
-    exchanged they are put on one scale within each split, which changes no score: standardised for Pearson's r, ranked
-    for the AUROC. Each exchange takes a random half of the patients.
+    exchanged they are put on one scale within each split, which changes no score: standardised
+    for Pearson's r, ranked for the AUROC. Each exchange takes a random half of the patients.
 
     Assumptions: patients are independent, and under the null hypothesis the pair of a
     patient's predictions is as likely as the exchanged pair. Trained models are taken as

@@ -29,7 +29,8 @@ from store import BenchmarkStore, benchmark_store, register_version
 from torch.utils.flop_counter import FlopCounterMode
 
 from featurestore.datasets import write_dataset
-from featurestore.embeddings import iter_missing, write_embeddings
+from featurestore.embeddings import write_embeddings
+from featurestore.missing_tiles import iter_missing
 from featurestore.sources.synthetic import write_tissue
 from featurestore.sources.tile_folders import read_tile_folder
 from models.embed import embed

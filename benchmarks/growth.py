@@ -31,7 +31,8 @@ from PIL import Image
 from sqlalchemy.orm import Session
 from store import benchmark_store, insert_tiles, register_version
 
-from featurestore.embeddings import iter_missing, write_embeddings
+from featurestore.embeddings import write_embeddings
+from featurestore.missing_tiles import iter_missing
 from featurestore.model_versions import ModelVersion
 from featurestore.sources.images import pixel_sha256, read_rgb
 from models.embed import embed

@@ -24,8 +24,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from featurestore.embeddings import MissingTile, iter_missing
 from featurestore.errors import InputError
+from featurestore.missing_tiles import MissingTile, iter_missing
 from featurestore.tables import Dataset, DatasetTile, Embedding, EmbeddingClaim
 
 # Long beside what a claim costs (two short statements), short beside what a death loses.

@@ -1,10 +1,9 @@
-"""Embeddings: a partition a model version, bulk writes, what is missing, and matrices out."""
+"""Embeddings: a partition a model version, bulk writes, how much is there, and matrices out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
-    Engine,
-    Select,
     and_,
     any_,
     case,
@@ -28,26 +25,11 @@ from sqlalchemy.orm import Session
 
 from featurestore.copy_arrays import copy_arrays
 from featurestore.errors import StoreError
-from featurestore.sources.slide_tiles import TilePlace
-from featurestore.tables import Dataset, DatasetTile, Embedding, RejectRow, Slide, Tile
+from featurestore.tables import Dataset, DatasetTile, Embedding, RejectRow, Tile
 
 EMBED_STAGE = "embed"
-_PAGE = 1_000
 # Half precision ends here; larger features would be stored as infinity.
 LARGEST_HALF = 65_504.0
-
-
-@dataclass(frozen=True, slots=True)
-class MissingTile:
-    """A tile that has no embedding yet, and where its pixels are.
-
-    ``path`` is the tile's own file, or that of its slide; then ``place`` says where on it.
-    """
-
-    tile_id: int
-    sha256: str
-    path: Path
-    place: TilePlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +135,8 @@ def write_embeddings(
     )
 
 
-def _has_embedding(model_version_id: int) -> ColumnElement[bool]:
+def has_embedding(model_version_id: int) -> ColumnElement[bool]:
+    """Whether the tile of a data set's row has an embedding under a model version."""
     return exists().where(
         Embedding.model_version_id == model_version_id, Embedding.tile_id == DatasetTile.tile_id
     )
@@ -172,7 +155,7 @@ def _is_explained(study: str) -> ColumnElement[bool]:
 
 def coverage(session: Session, model_version_id: int, dataset_id: int, study: str) -> Coverage:
     """Count what a study's data set has, lacks and has rejected under a model version."""
-    embedded = _has_embedding(model_version_id)
+    embedded = has_embedding(model_version_id)
     counts = session.execute(
         select(
             func.count(),
@@ -185,76 +168,6 @@ def coverage(session: Session, model_version_id: int, dataset_id: int, study: st
         .where(DatasetTile.dataset_id == dataset_id)
     ).one()
     return Coverage(*counts)
-
-
-def iter_missing(
-    engine: Engine,
-    model_version_id: int,
-    dataset_id: int,
-    *,
-    within: tuple[int, int] | None = None,
-) -> Iterator[MissingTile]:
-    """Tiles of a data set without an embedding, as :func:`iter_tiles` gives them.
-
-    ``within`` narrows it to the tiles from one id to another, both included.
-    """
-    missing = ~_has_embedding(model_version_id)
-    if within is not None:
-        missing &= DatasetTile.tile_id.between(*within)
-    return iter_tiles(engine, dataset_id, missing)
-
-
-def iter_tiles(
-    engine: Engine, dataset_id: int, wanted: ColumnElement[bool]
-) -> Iterator[MissingTile]:
-    """Tiles of a data set that a condition holds for, page by page, in the order of their ids.
-
-    Each page is a short read of its own, so that memory stays flat and no transaction is
-    held open while the network runs.
-    """
-    after = 0
-    while True:
-        with Session(engine) as session:
-            rows = session.execute(_places(dataset_id, wanted, after)).all()
-        for row in rows:
-            place = None
-            if row.slide_sha256 is not None:
-                place = TilePlace(
-                    row.slide_sha256, row.slide_mpp, row.x_px, row.y_px, row.width_px, row.mpp,
-                    row.stain,
-                )  # fmt: skip
-            yield MissingTile(row.tile_id, row.sha256, Path(row.root, row.path), place)
-        if len(rows) < _PAGE:
-            return
-        after = rows[-1].tile_id
-
-
-def _places(dataset_id: int, wanted: ColumnElement[bool], after: int) -> Select[*tuple[Any, ...]]:
-    return (
-        select(
-            Tile.tile_id,
-            Tile.sha256,
-            Tile.x_px,
-            Tile.y_px,
-            Tile.width_px,
-            Tile.mpp,
-            Tile.stain,
-            Slide.sha256.label("slide_sha256"),
-            Slide.mpp.label("slide_mpp"),
-            Dataset.root,
-            DatasetTile.path,
-        )
-        .join(DatasetTile, DatasetTile.tile_id == Tile.tile_id)
-        .join(Dataset, Dataset.dataset_id == DatasetTile.dataset_id)
-        .outerjoin(Slide, Slide.slide_id == Tile.slide_id)
-        .where(
-            Dataset.dataset_id == dataset_id,
-            Tile.tile_id > after,
-            wanted,
-        )
-        .order_by(Tile.tile_id)
-        .limit(_PAGE)
-    )
 
 
 def matrix(session: Session, model_version_id: int, tile_ids: Sequence[int]) -> NDArray[np.float32]:
@@ -295,7 +208,7 @@ def embedded_tiles(session: Session, model_version_id: int, dataset_id: int) -> 
     return set(
         session.scalars(
             select(DatasetTile.tile_id).where(
-                DatasetTile.dataset_id == dataset_id, _has_embedding(model_version_id)
+                DatasetTile.dataset_id == dataset_id, has_embedding(model_version_id)
             )
         )
     )
@@ -306,7 +219,7 @@ def n_embedded(session: Session, model_version_id: int, dataset_id: int) -> int:
     return session.execute(
         select(func.count())
         .select_from(DatasetTile)
-        .where(DatasetTile.dataset_id == dataset_id, _has_embedding(model_version_id))
+        .where(DatasetTile.dataset_id == dataset_id, has_embedding(model_version_id))
     ).scalar_one()
 
 

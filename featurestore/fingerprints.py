@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Engine, Text, exists, func, select, type_c
 from sqlalchemy.orm import Session
 
 from featurestore.copy import copy_rows
-from featurestore.embeddings import MissingTile, iter_tiles
+from featurestore.missing_tiles import MissingTile, iter_tiles
 from featurestore.perceptual_hash import N_BITS
 from featurestore.tables import DatasetTile, Tile, TileFingerprint
 

@@ -18,8 +18,15 @@ from sqlalchemy import ARRAY, BigInteger, any_, delete, func, literal, select, t
 from sqlalchemy.orm import Session
 
 from featurestore.copy_arrays import copy_arrays
-from featurestore.embeddings import matrix, partition_name
+from featurestore.embeddings import matrix
 from featurestore.errors import StoreError
+from featurestore.search.code_tables import (
+    code_partition,
+    create_partition,
+    create_trigger,
+    index_name,
+    lock_embeddings,
+)
 from featurestore.search.projection import Projection, fit_projection
 from featurestore.tables import (
     Embedding,
@@ -86,11 +93,6 @@ class CodeState:
         return self.indexed and self.n_pending == 0 and not self.outgrown
 
 
-def code_partition(model_version_id: int) -> str:
-    """Name of the table that holds the search codes of one model version."""
-    return f"search_codes_v{int(model_version_id)}"
-
-
 def code_state(session: Session, model_version_id: int) -> CodeState:
     """Count a model version's embeddings, codes and those that wait for one."""
 
@@ -108,7 +110,7 @@ def code_state(session: Session, model_version_id: int) -> CodeState:
             SearchProjection.explained_variance,
         ).where(SearchProjection.model_version_id == model_version_id)
     ).one_or_none()
-    index = func.to_regclass(_index_name(model_version_id))
+    index = func.to_regclass(index_name(model_version_id))
     return CodeState(
         n_embeddings=count(Embedding),
         n_codes=count(SearchCode),
@@ -170,7 +172,7 @@ def start_codes(session: Session, model_version_id: int, *, seed: int) -> Projec
             "embed tiles first, then build its search codes"
         )
     projection = fit_projection(vectors)
-    _lock_embeddings(session, model_version_id)
+    lock_embeddings(session, model_version_id)
     _drop_codes(session, model_version_id)
     n_embeddings = select(func.count()).where(Embedding.model_version_id == model_version_id)
     session.add(
@@ -187,8 +189,8 @@ def start_codes(session: Session, model_version_id: int, *, seed: int) -> Projec
         )
     )
     session.flush()
-    _create_partition(session, model_version_id, len(projection.components))
-    _create_trigger(session, model_version_id)
+    create_partition(session, model_version_id, len(projection.components))
+    create_trigger(session, model_version_id)
     session.execute(
         SearchPending.__table__.insert().from_select(  # type: ignore[attr-defined]
             ["model_version_id", "tile_id"],
@@ -262,21 +264,13 @@ def build_index(session: Session, model_version_id: int) -> None:
     dim = int(projection.code_dim)
     session.execute(
         text(
-            f"CREATE INDEX IF NOT EXISTS {_index_name(model_version_id)} "
+            f"CREATE INDEX IF NOT EXISTS {index_name(model_version_id)} "
             f"ON {code_partition(model_version_id)} "
             f"USING hnsw ((code::halfvec({dim})) halfvec_l2_ops) "
             "WITH (m = 16, ef_construction = 100)"
         )
     )
     session.execute(text(f"ANALYZE {code_partition(model_version_id)}"))
-
-
-def _lock_embeddings(session: Session, model_version_id: int) -> None:
-    # Writers of embeddings that are under way end first, and those that come later see the
-    # projection: so every embedding is entered by us or by the trigger. The parent is locked
-    # first, as whoever registers a version does, since a new partition of codes needs it, too.
-    mine = partition_name(model_version_id)
-    session.execute(text(f"LOCK TABLE ONLY embeddings, {mine} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _sample(session: Session, version: ModelVersionRow, seed: int) -> list[int]:
@@ -289,32 +283,6 @@ def _sample(session: Session, version: ModelVersionRow, seed: int) -> list[int]:
             .where(Embedding.model_version_id == version.model_version_id)
             .order_by(drawn)
             .limit(size)
-        )
-    )
-
-
-def _index_name(model_version_id: int) -> str:
-    return f"ix_{code_partition(model_version_id)}_hnsw"
-
-
-def _create_partition(session: Session, model_version_id: int, code_dim: int) -> None:
-    name = code_partition(model_version_id)
-    # Identifiers and limits of DDL cannot be bound; both are integers of our own.
-    session.execute(
-        text(
-            f"CREATE TABLE {name} PARTITION OF search_codes "
-            f"(CONSTRAINT ck_{name}_dim CHECK (vector_dims(code) = {int(code_dim)})) "
-            f"FOR VALUES IN ({int(model_version_id)})"
-        )
-    )
-
-
-def _create_trigger(session: Session, model_version_id: int) -> None:
-    name = partition_name(model_version_id)
-    session.execute(
-        text(
-            f"CREATE OR REPLACE TRIGGER {name}_await_search_code AFTER INSERT ON {name} "
-            "FOR EACH ROW EXECUTE FUNCTION await_search_code()"
         )
     )
 

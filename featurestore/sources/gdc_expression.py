@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from featurestore.errors import Reject, SourceError
-from featurestore.sources import delimited, gene_names
+from featurestore.sources import delimited, gene_names, packed_text
 from featurestore.sources.barcodes import choose_samples, some
 from featurestore.sources.delimited import Head
 from featurestore.sources.expression_units import Unit
@@ -238,7 +238,7 @@ def _once(genes: pd.DataFrame, path: Path) -> pd.DataFrame:
 def _numbers(path: Path, **options: Any) -> pd.DataFrame:
     try:
         table = delimited.read_csv(path, **options)
-    except (*delimited.BROKEN, ValueError) as error:
+    except (*packed_text.BROKEN, ValueError) as error:
         raise delimited.broken(path, error) from error
     numbers = table.select_dtypes("number")
     if numbers.empty or not np.isfinite(numbers.to_numpy(np.float64)).any():

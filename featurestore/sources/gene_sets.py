@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.errors import Reject, SourceError
-from featurestore.sources import delimited, gene_names
+from featurestore.sources import delimited, gene_names, packed_text
 from featurestore.sources.barcodes import some
 from featurestore.sources.delimited import Head
 
@@ -139,9 +139,9 @@ def _pairs(head: Head, gene_column: int, set_column: int) -> dict[str, list[str]
 
 def _text_lines(path: Path) -> list[str]:
     try:
-        with delimited.open_text(path) as file:
+        with packed_text.open_text(path) as file:
             return [line.strip() for line in file if line.strip() and not line.startswith("#")]
-    except delimited.BROKEN as error:
+    except packed_text.BROKEN as error:
         raise delimited.broken(path, error) from error
 
 

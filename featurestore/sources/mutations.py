@@ -20,7 +20,7 @@ import pandas as pd
 
 from featurestore.errors import Reject, SourceError
 from featurestore.model_versions import content_sha256
-from featurestore.sources import barcodes, delimited, gene_names
+from featurestore.sources import barcodes, delimited, gene_names, packed_text
 from featurestore.sources.delimited import Head
 from featurestore.sources.file_kinds import is_file, is_folder
 from featurestore.sources.mutation_matrix import is_matrix, read_matrix
@@ -262,9 +262,9 @@ def _count(variants: pd.DataFrame, where: str) -> tuple[set[str], pd.DataFrame, 
 
 def _listed(path: Path) -> set[str]:
     try:
-        with delimited.open_text(path) as file:
+        with packed_text.open_text(path) as file:
             text = file.read()
-    except delimited.BROKEN as error:
+    except packed_text.BROKEN as error:
         raise delimited.broken(path, error) from error
     found = {barcode.patient_id for barcode in barcodes.find(text) if barcode.is_tumour}
     if found or "TCGA" in text:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from featurestore.errors import Reject, SourceError
-from featurestore.sources import delimited
+from featurestore.sources import packed_text
 from featurestore.sources.barcodes import LONGEST_NAME, shown, some
 
 
@@ -74,7 +74,7 @@ def read_patients(
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
     """Line number, file and patient of each row; blank rows are skipped."""
     try:
-        opened = delimited.open_text(table)
+        opened = packed_text.open_text(table)
     except SourceError as error:
         raise SourceError(f"patients table {error}") from error
     try:
@@ -96,7 +96,7 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
                         "as many cells as columns, none empty; complete the row or remove it"
                     )
                 yield reader.line_num, file.replace("\\", "/").removeprefix("./"), patient
-    except delimited.BROKEN as error:
+    except packed_text.BROKEN as error:
         raise SourceError(
             f"patients table {table} cannot be read ({error}); expected a CSV in UTF-8 with the "
             "columns file,patient; save it again as such"

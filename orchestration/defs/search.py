@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from featurestore import versions
 from featurestore.model_versions import content_sha256
-from featurestore.search.codes import code_partition
+from featurestore.search.code_tables import code_partition
 from featurestore.search.quality import quality_frame
 from featurestore.tables import Experiment
 from orchestration.home import Home

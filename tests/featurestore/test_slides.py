@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from sqlalchemy import func, select
 
-from featurestore.embeddings import coverage, iter_missing
+from featurestore.embeddings import coverage
 from featurestore.errors import Reject, SourceError, UnreadableImageError
 from featurestore.ledger import record_rejects
+from featurestore.missing_tiles import iter_missing
 from featurestore.slides import slides_of, write_slides
 from featurestore.sources.slide_files import find_slides
 from featurestore.sources.slide_overview import overview
