@@ -171,7 +171,6 @@ def _replace(
 def _of_study(
     session: Session, study: str, model: type[Base], columns: Sequence[str], order: Iterable[Any]
 ) -> pd.DataFrame:
-    by_version = "encoder" in columns
     chosen = [
         ExperimentEncoder.encoder if name == "encoder" else getattr(model, name) for name in columns
     ]
@@ -179,8 +178,8 @@ def _of_study(
     query = select(Experiment.task, *chosen).join(
         Experiment, Experiment.experiment_id == ids.experiment_id
     )
-    position: Any = Experiment.task
-    if by_version:
+    in_order = [Experiment.task, *order]
+    if "encoder" in columns:
         query = query.join(
             ExperimentEncoder,
             and_(
@@ -188,10 +187,8 @@ def _of_study(
                 ExperimentEncoder.model_version_id == ids.model_version_id,
             ),
         )
-        position = ExperimentEncoder.position
+        in_order.append(ExperimentEncoder.position)
     rows = session.execute(
-        query.where(Experiment.study == study, Experiment.is_current).order_by(
-            Experiment.task, *order, position
-        )
+        query.where(Experiment.study == study, Experiment.is_current).order_by(*in_order)
     )
     return pd.DataFrame(rows.all(), columns=["task", *columns])

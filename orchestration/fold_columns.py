@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-FOLD_SCORES = ("random_a", "kept_a", "random_b", "kept_b")
-
 
 def with_folds(comparisons: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     """Put each encoder's scores under both kinds of folds beside its comparisons.
