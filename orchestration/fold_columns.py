@@ -47,6 +47,12 @@ def kept_whole(rows: pd.DataFrame) -> str:
     return f"{rows['kept'].dropna().iloc[0]}s"
 
 
+def own_are_random(rows: pd.DataFrame) -> bool:
+    """Whether the study's own folds are the random ones, whose scores its means are."""
+    known = rows[rows["kept"].notna()]
+    return bool((known["mean_a"] - known["random_a"]).abs().max() < 1e-9)
+
+
 def optimism(row: Any, side: str) -> float:
     """What random folds add to one encoder's score; NaN where that is not known."""
     return float(row[f"random_{side}"]) - float(row[f"kept_{side}"])

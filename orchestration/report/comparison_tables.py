@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from orchestration.fold_columns import has_folds, kept_whole, optimism
+from orchestration.fold_columns import has_folds, kept_whole, optimism, own_are_random
 from orchestration.report.numbers import (
     NONE,
     count,
@@ -61,28 +61,50 @@ def comparison_table(
     ]
     if rows["q"].notna().any():
         columns.append(p_column("q over genes", "q"))
-    if len(rows[["encoder_a", "encoder_b"]].drop_duplicates()) > 1:
-        columns.append(p_column("p, Holm over pairs", "p_holm"))
     columns.append(p_column(NAIVE, "p_naive"))
     if has_folds(rows):
-        columns += [_folds(rows, names[0], "a"), _folds(rows, names[1], "b")]
+        is_one_pair = names != ("A", "B")
+        columns += (
+            [_folds(rows, names[0], "a"), _folds(rows, names[1], "b")]
+            if is_one_pair
+            else [_optimisms(rows)]
+        )
     columns += _published(rows, published_value)
     return Table(name=name, caption=caption, frame=rows, columns=tuple(columns), n_shown=n_shown)
 
 
+def _optimisms(rows: pd.DataFrame) -> Column:
+    """What random folds add to either encoder, where a row has no room for more."""
+    return Column(
+        heading=f"optimism A / B (whole {kept_whole(rows)})",
+        text=lambda row: " / ".join(_signed(row, side) for side in "ab") if _known(row) else NONE,
+        is_number=True,
+    )
+
+
 def _folds(rows: pd.DataFrame, name: str, side: str) -> Column:
-    """One encoder under random folds and under folds that keep groups whole, and the optimism."""
+    """One encoder under the folds that the study does not use, and what random folds add."""
+    other = "kept" if own_are_random(rows) else "random"
+    folds = f"whole {kept_whole(rows)}" if other == "kept" else "random folds"
+    return Column(
+        heading=f"{name}, {folds} (optimism)",
+        text=lambda row: (
+            f"{score(row[f'{other}_{side}'], row['metric'])} ({_signed(row, side)})"
+            if _known(row)
+            else NONE
+        ),
+        is_number=True,
+    )
 
-    def text(row: Row) -> str:
-        if row["kept"] is None or row["kept"] != row["kept"]:
-            return NONE
-        added = optimism(row, side)
-        scores = (score(row[f"{kind}_{side}"], row["metric"]) for kind in ("random", "kept"))
-        signed = f"{'-' if added < 0 else '+'}{score(abs(added), row['metric'])}"
-        return f"{' / '.join(scores)} ({minus(signed)})"
 
-    heading = f"{name}: random / whole {kept_whole(rows)} (optimism)"
-    return Column(heading=heading, text=text, is_number=True)
+def _signed(row: Row, side: str) -> str:
+    added = optimism(row, side)
+    size = score(abs(added), row["metric"]).removesuffix(" %")
+    return minus(f"{'-' if added < 0 else '+'}{size}")
+
+
+def _known(row: Row) -> bool:
+    return isinstance(row["kept"], str)
 
 
 def _published(rows: pd.DataFrame, text: Callable[[Row], str]) -> list[Column]:

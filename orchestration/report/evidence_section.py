@@ -35,6 +35,9 @@ _KINDS = {
     evidence.STRATA: "strata",
     evidence.ADDED_VALUE: "what features add to clinical variables",
 }
+_NOT_INDEPENDENT = (
+    " Genes of one cohort are not independent, so over genes this describes and does not prove."
+)
 _N_SHOWN = 25
 
 
@@ -302,8 +305,9 @@ def _rank_figures(ranks: pd.DataFrame) -> list[Figure]:
             caption=(
                 f"Rank of each encoder by {METRICS[str(metric)]} over "
                 f"{number_of(int(rows['n_targets'].iloc[0]), 'target')} (Demšar 2006). Encoders "
-                "over one grey bar are within the critical difference at 0.05. Genes of one cohort "
-                "are not independent, so over genes this describes and does not prove."
+                "over one grey bar are within the critical difference at 0.05."
+                + _NOT_INDEPENDENT
+                * (task in METRIC_OF_TASK)
             ),
             drawing=rank_figure(rows),
         )
