@@ -21,7 +21,6 @@ from featurestore.datasets import class_counts, labelled_tiles, write_dataset
 from featurestore.embeddings import (
     coverage,
     embedded_tiles,
-    iter_missing,
     matrix,
     n_unsound,
     write_embeddings,
@@ -29,6 +28,7 @@ from featurestore.embeddings import (
 from featurestore.errors import Reject, SourceError, StoreError
 from featurestore.leakage import tiles_trained_on
 from featurestore.ledger import record_rejects, rejects_frame
+from featurestore.missing_tiles import iter_missing
 from featurestore.model_versions import ModelVersion
 from featurestore.resolution import refuse_other_resolution
 from featurestore.sources.tile_folders import TileFile, TileFolder
@@ -258,7 +258,7 @@ def test_asking_for_a_tile_without_embedding_names_it(
 def test_missing_tiles_are_paged_through_once(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurestore.embeddings._PAGE", 2)
+    monkeypatch.setattr("featurestore.missing_tiles._PAGE", 2)
     with Session(engine) as session, session.begin():
         names = [f"m{number}" for number in range(5)]
         dataset_id = write_dataset(session, folder(names, root="/paged/set"), mpp=None).dataset_id

@@ -136,7 +136,7 @@ def test_features_that_are_not_finite_are_a_reject(encoder, refs):
 @pytest.mark.parametrize("n_in_flight", [1, 2, 4])
 def test_batches_in_flight_come_back_in_order(encoder, refs, n_in_flight):
     class Uneven:
-        """Quick and slow in turns, as copies and kernels of a GPU are."""
+        """Quick and slow in turns; the first calls wait until as many run as are promised."""
 
         version = encoder.version
         runtime = "none"
@@ -146,14 +146,17 @@ def test_batches_in_flight_come_back_in_order(encoder, refs, n_in_flight):
             self.n_in_flight = n_in_flight
             self.at_once = self.most = self.n = 0
             self.lock = threading.Lock()
+            self.all_in = threading.Barrier(n_in_flight, timeout=60)
 
         def __call__(self, pixels):
             with self.lock:
                 self.n += 1
+                call = self.n
                 self.at_once += 1
                 self.most = max(self.most, self.at_once)
-                pause = 0.05 * (self.n % 2)
-            time.sleep(pause)
+            if call <= n_in_flight:
+                self.all_in.wait()
+            time.sleep(0.05 * (call % 2))
             with self.lock:
                 self.at_once -= 1
             return encoder(pixels)
