@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.artefacts import balanced_accuracy, permutations_within
-from analysis.crossval import fit_predict
+from analysis.crossval import cross_validate
 from analysis.multiplicity import q_values
 from analysis.splits import repeated_folds
 from featurestore.errors import CohortError
@@ -109,14 +109,9 @@ def site_from_features(
     rows, codes = _large_sites(sites)
     matrix = features[rows]
     n_sites = int(codes.max()) + 1
-    folds = repeated_folds(codes, n_folds=MIN_PATIENTS, n_repeats=1, seed=seed)[0]
-    predicted = np.empty_like(codes)
-    for fold in np.unique(folds):
-        test = folds == fold
-        probabilities = fit_predict(
-            matrix[~test], codes[~test], matrix[test], c=c, n_classes=n_sites
-        )
-        predicted[test] = probabilities.argmax(axis=1)
+    folds = repeated_folds(codes, n_folds=MIN_PATIENTS, n_repeats=1, seed=seed)
+    found = cross_validate({"sites": matrix}, codes, folds, n_classes=n_sites, c=c)["sites"]
+    predicted = found.probabilities[0].argmax(axis=1)
     observed = balanced_accuracy(predicted, codes)
     rng = np.random.default_rng([seed, 0x517E])
     null = [

@@ -59,7 +59,7 @@ class TissueSettings:
         Seed of all folds.
     c : float
         Inverse strength of the classifier's L2 penalty on standardised features; see
-        :func:`analysis.crossval.fit_predict`.
+        :func:`analysis.softmax_regression.fit_splits`.
     """
 
     n_folds: int = 5

@@ -7,7 +7,8 @@ of 2,048 features each, drawn with as many directions as real features have::
 
 Both sides do a sample and are extrapolated: ours by repeats, which are all alike, the loop by
 targets and splits. Figures are CPU time shared out over the cores of the machine: what a quiet
-machine takes.
+machine takes, and for the loop the best that splits side by side could do. The harder tiles are
+to tell apart, the longer the tissue classifier searches; here it tells 97 % of them.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
-from analysis.crossval import fit_predict
+from analysis.crossval import cross_validate
 from analysis.expression import ExpressionSettings, evaluate_expression
 from analysis.mutation import MutationSettings, evaluate_mutation
 from analysis.patients import PatientCohort
@@ -44,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = np.random.default_rng(7)
     parts = [
-        tissue(rng),
+        tissue(rng, arguments.repeats),
         expression(rng, arguments.repeats),
         mutation(rng, arguments.repeats),
     ]
@@ -68,12 +70,18 @@ def main() -> None:
 
 
 def features(rng: np.random.Generator, n: int, signal: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Non-negative, correlated, and telling a little of the signal."""
-    directions = rng.normal(size=(64, DIM))
-    hidden = rng.normal(size=(n, 64))
-    hidden[:, : signal.shape[1]] += signal
-    noise = rng.normal(size=(n, DIM))
-    return np.abs(hidden @ directions / 8 + noise).astype(np.float32)
+    """Non-negative, telling a little of the signal, and correlated as Xception's are.
+
+    Of the variance of standardised features the first direction holds 10 %, the tenth 1.2 %,
+    the hundredth 0.13 % and the thousandth 0.014 %; of Xception's on 2,800 tiles of CRC 7, 1.6,
+    0.14 and 0.007 %. That decides how long a linear classifier searches.
+    """
+    basis, _ = np.linalg.qr(rng.normal(size=(DIM, DIM)))
+    sizes = np.arange(1, DIM + 1) ** -0.5
+    hidden = rng.normal(size=(n, DIM))
+    hidden += signal @ rng.normal(size=(signal.shape[1], DIM))
+    spread = hidden * (sizes * np.sqrt(DIM / np.square(sizes).sum()))
+    return np.maximum(spread @ basis + 1, 0).astype(np.float32)
 
 
 def quiet(turn: Turn) -> float:
@@ -100,36 +108,40 @@ def compared(
 
 
 def did(work: Callable[[], object]) -> Turn:
-    """Time what is no count of anything."""
+    """Time what is no count of anything, without threads that only wait for each other."""
 
     def once() -> int:
-        work()
+        with threadpool_limits(1):
+            work()
         return 1
 
     return timed(once)
 
 
-def tissue(rng: np.random.Generator) -> tuple[Row, float, float]:
-    """One split of the 250, for one encoder."""
+def tissue(rng: np.random.Generator, n_repeats: int) -> tuple[Row, float, float]:
+    """Repeats of one encoder, against one fit of the loop."""
     labels = rng.integers(0, N_CLASSES, N_TILES)
-    matrix = features(rng, N_TILES, 2 * np.eye(N_CLASSES)[labels])
-    in_test = np.arange(N_TILES) % N_FOLDS == 0
+    matrix = features(rng, N_TILES, 0.12 * np.eye(N_CLASSES)[labels])
+    folds = np.stack([rng.permutation(N_TILES) % N_FOLDS for _ in range(n_repeats)])
+    in_test = folds[0] == 0
     c = TissueSettings(seed=7).c
 
     def ours() -> None:
-        fit_predict(matrix[~in_test], labels[~in_test], matrix[in_test], c=c, n_classes=N_CLASSES)
+        cross_validate({"e": matrix}, labels, folds, n_classes=N_CLASSES, c=c)
 
     def loop() -> None:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
         model.fit(matrix[~in_test], labels[~in_test]).predict_proba(matrix[in_test])
 
-    n_fits = N_REPEATS * N_FOLDS * N_ENCODERS
-    return compared("tissue: 7,180 tiles of 9 classes", did(ours), n_fits, did(loop), n_fits)
+    return compared(
+        "tissue: 7,180 tiles of 9 classes", did(ours), N_REPEATS * N_ENCODERS / n_repeats,
+        did(loop), N_REPEATS * N_FOLDS * N_ENCODERS,
+    )  # fmt: skip
 
 
 def patients(rng: np.random.Generator, targets: NDArray[np.float64]) -> PatientCohort:
     """Two encoders of the same patients."""
-    matrices = {f"e{i}": features(rng, N_PATIENTS, targets[:, :9]) for i in range(N_ENCODERS)}
+    matrices = {f"e{i}": features(rng, N_PATIENTS, 0.05 * targets[:, :9]) for i in range(N_ENCODERS)}
     frame = pd.DataFrame(targets).add_prefix("g")
     return PatientCohort(tuple(map(str, range(N_PATIENTS))), matrices, frame)
 
