@@ -8,6 +8,7 @@ points higher on average, the same share is the power::
     python benchmarks/calibration.py --out calibration.csv --cohorts 2000
     python benchmarks/calibration.py --out calibration.csv --cohorts 500 --points 1 2 5
     python benchmarks/calibration.py --out jackknife.csv --cohorts 2000 --jackknife
+    python benchmarks/calibration.py --out logistic.csv --cohorts 300 --logistic
     python benchmarks/calibration.py --out calibration.csv --summary
     python benchmarks/calibration.py --check 5
 
@@ -37,9 +38,10 @@ from analysis.bootstrap import bootstrap_difference
 from analysis.compare import compare_scores
 from analysis.delong import delong_test
 from analysis.expression import ExpressionSettings, evaluate_expression, split_scores
-from analysis.jackknife import jackknife_difference
+from analysis.jackknife import Roles, jackknife_difference
+from analysis.logistic_roles import logistic_roles
 from analysis.patients import PatientCohort
-from analysis.splits import unstratified_folds
+from analysis.splits import repeated_folds, unstratified_folds
 
 TARGETS = (
     ("expression", "pearson_r"),
@@ -76,6 +78,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--from-seed", type=int, default=0, help="to share work among processes")
     parser.add_argument("--jackknife", action="store_true", help="this test, in a file of its own")
+    parser.add_argument("--logistic", action="store_true", help="it, for mutations as in a study")
     parser.add_argument("--summary", action="store_true", help="only print what the file holds")
     parser.add_argument("--check", type=int, metavar="N", help="N cohorts by analysis.expression")
     arguments = parser.parse_args()
@@ -96,6 +99,8 @@ def run(arguments: argparse.Namespace) -> None:
     columns, n_rows, of_cohort = COLUMNS, len(TARGETS), cohort_rows
     if arguments.jackknife:
         columns, n_rows, of_cohort = JACKKNIFE_COLUMNS, len(SMOOTH), jackknife_rows
+    if arguments.logistic:
+        columns, n_rows, of_cohort = JACKKNIFE_COLUMNS, 1, logistic_rows
     done: set[tuple[int, int]] = set()
     if arguments.out.exists():
         written = arguments.out.read_bytes()
@@ -167,22 +172,41 @@ def jackknife_rows(
     for i, (target, metric) in enumerate(SMOOTH):
         means = [scores(metric, targets[:, i], folds, x[:, :, i]).mean() for x in predictions]
         a, b = (replace(of[i], score=float(mean)) for of, mean in zip(both, means, strict=True))
-        found = jackknife_difference(a, b)
-        rows.append(
-            {
-                "points": points,
-                "seed": seed,
-                "n_repeats": arguments.repeats,
-                "target": target,
-                "metric": metric,
-                "mean_a": found.mean_a,
-                "difference": found.difference,
-                "variance_pairs": found.variance_pairs,
-                "variance_tested": found.variance_tested,
-                "p_jackknife": found.p,
-            }
-        )
+        rows.append(jackknife_row(points, seed, target, metric, a, b))
+        rows[-1]["n_repeats"] = arguments.repeats
     return rows
+
+
+def logistic_rows(points: int, seed: int, arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """The same for a mutation by the logistic regression of a study, on ten repeats."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(points,)))
+    noises = (NOISE, NOISE_OF_B[points])
+    cohort = draw(rng, n=arguments.patients, d=arguments.features, noises=noises)
+    mutated = cohort.targets[:, [target for target, _ in TARGETS].index("mutation")]
+    folds = repeated_folds(
+        mutated.astype(np.intp), n_folds=5, n_repeats=N_JACKKNIFE_REPEATS, seed=seed
+    )
+    a, b = (logistic_roles(x, mutated, folds) for x in cohort.features)
+    return [jackknife_row(points, seed, "mutation, logistic regression", "auroc", a, b)]
+
+
+def jackknife_row(
+    points: int, seed: int, target: str, metric: str, a: Roles, b: Roles
+) -> dict[str, object]:
+    """What the jackknife says of one target of a cohort."""
+    found = jackknife_difference(a, b)
+    return {
+        "points": points,
+        "seed": seed,
+        "n_repeats": N_JACKKNIFE_REPEATS,
+        "target": target,
+        "metric": metric,
+        "mean_a": found.mean_a,
+        "difference": found.difference,
+        "variance_pairs": found.variance_pairs,
+        "variance_tested": found.variance_tested,
+        "p_jackknife": found.p,
+    }
 
 
 def judge(
