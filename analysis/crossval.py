@@ -60,12 +60,12 @@ def cross_validate(
     n_classes : int
         Number of classes.
     c : float
-        Inverse strength of the penalty; see
-        :func:`analysis.softmax_regression.fit_splits`.
+        Inverse strength of the penalty; see :func:`analysis.softmax_regression.fit_splits`.
     n_jobs : int, optional
-        Splits worked on at a time; by default one a core. The numbers do not depend on it.
+        Groups of about ten splits worked on at a time; by default one a core. The numbers do
+        not depend on it.
     on_progress : callable, optional
-        Called as ``on_progress(n_done, n_total)`` after each split of each encoder.
+        Called as ``on_progress(n_done, n_total)`` for each split of each encoder.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def cross_validate(
     """
     n_splits = sum(len(np.unique(repeat)) for repeat in folds)
     n_groups = -(-n_splits // _SPLITS_TOGETHER)
-    groups = [group for group in np.array_split(folds, min(n_groups, len(folds))) if len(group)]
+    groups = np.array_split(folds, min(n_groups, len(folds)))  # a repeat is never parted
     n_done = 0
     results = {}
     for encoder, matrix in features.items():

@@ -141,7 +141,9 @@ def tissue(rng: np.random.Generator, n_repeats: int) -> tuple[Row, float, float]
 
 def patients(rng: np.random.Generator, targets: NDArray[np.float64]) -> PatientCohort:
     """Two encoders of the same patients."""
-    matrices = {f"e{i}": features(rng, N_PATIENTS, 0.05 * targets[:, :9]) for i in range(N_ENCODERS)}
+    matrices = {
+        f"e{i}": features(rng, N_PATIENTS, 0.05 * targets[:, :9]) for i in range(N_ENCODERS)
+    }
     frame = pd.DataFrame(targets).add_prefix("g")
     return PatientCohort(tuple(map(str, range(N_PATIENTS))), matrices, frame)
 
