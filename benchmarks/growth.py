@@ -207,6 +207,12 @@ def draw(points: dict[str, list[dict[str, float]]], path: Path) -> None:
                       marker=marker)  # fmt: skip
             axis.set_ylim(0, 1.15 * max(p[key] for p in series))
             axis.spines[["top", "right"]].set_visible(False)
+            if series[-1]["n"] >= 50 * series[0]["n"]:  # else the first labels cover each other
+                axis.set_xscale("log")
+                axis.minorticks_off()
+                if key == "seconds":
+                    axis.set_yscale("log")
+                    axis.set_ylim(0.5 * series[0][key], 2 * series[-1][key])
             axis.set_xticks([p["n"] for p in series], [f"{p['n']:,}" for p in series], rotation=30)
             if column == 0:
                 axis.set_ylabel(label)
