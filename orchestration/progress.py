@@ -47,8 +47,10 @@ class LogProgress:
 
     def __call__(self, what: str, done: int, total: int, *, unit: str = "tiles") -> None:
         """Log a line when another tenth is done."""
-        started = self._started.setdefault(what, time.monotonic())
         tenth = 10 * done // max(total, 1)
+        if tenth < self._tenths.get(what, 0):  # the same is done once more
+            del self._started[what], self._tenths[what]
+        started = self._started.setdefault(what, time.monotonic())
         if tenth == self._tenths.get(what, 0):
             return
         self._tenths[what] = tenth
@@ -100,6 +102,8 @@ class ConsoleProgress:
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=total, unit=unit)
         task = self._tasks[what]
+        if done < self._bars.tasks[task].completed:  # the same is done once more
+            self._bars.reset(task, total=total)
         before = self._bars.tasks[task].completed
         self._bars.update(task, completed=done, total=total)
         if self._plain is not None and _crossed_a_quarter(before, done, total):
