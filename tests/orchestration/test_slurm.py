@@ -120,8 +120,12 @@ def test_what_all_nodes_must_share_has_to_be_named(said: Path, name: str) -> Non
 def test_told_to_end_it_stops_and_out_of_time_it_is_requeued(
     said: Path, sent: signal.Signals, status: int, then: str
 ) -> None:
+    # Where the tests run in the background, Dagster has them ignore SIGTERM as they do SIGINT,
+    # and a shell cannot trap what it was started to ignore.
     process = subprocess.Popen(
-        ["bash", str(SCRIPT), "crc.toml"], env=environment(said, slurm(3, 4, LINGER="1"))
+        ["bash", str(SCRIPT), "crc.toml"],
+        env=environment(said, slurm(3, 4, LINGER="1")),
+        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 30
     while not said.exists():
