@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from calibration_rates import TESTS, shifted, summary
 from null_cohorts import draw, out_of_fold, residual_maker, roles
 from scipy import stats
 
@@ -49,7 +50,6 @@ TARGETS = (
     ("mutation", "auroc"),
     ("tissue", "accuracy"),
 )
-TESTS = ("naive", "repeat_means", "corrected", "bootstrap", "delong", "jackknife")
 COLUMNS = (
     "points", "seed", "n_repeats", "target", "metric", "mean_a", "difference", "se_naive",
     "se_corrected", "se_bootstrap", *(f"p_{name}" for name in TESTS[:-1]),
@@ -248,57 +248,6 @@ def scores(metric: str, y: np.ndarray, folds: np.ndarray, predicted: np.ndarray)
     n_1 = y.sum(axis=0)
     n_won = np.where(y == 1, stats.rankdata(predicted, axis=0), 0).sum(axis=0) - n_1 * (n_1 + 1) / 2
     return n_won / (n_1 * (len(y) - n_1))
-
-
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Share of p < 0.05 of every test, with its exact interval, by true difference and target."""
-    lines = []
-    for (points, target, metric), these in rows.groupby(["points", "target", "metric"], sort=False):
-        line: dict[str, object] = {
-            "points": points,
-            "target": target,
-            "metric": metric,
-            "cohorts": len(these),
-            "mean_a": round(these["mean_a"].mean(), 3),
-            "difference": round(these["difference"].mean(), 4),
-            "sd": round(these["difference"].std(), 4),
-        }
-        if "se_corrected" in these:
-            line["se_corrected"] = round(np.sqrt(these["se_corrected"].pow(2).mean()), 4)
-        for test in TESTS:
-            p = these[f"p_{test}"].dropna() if f"p_{test}" in these else []
-            line[test] = share(int((p < 0.05).sum()), len(p)) if len(p) else ""
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def shifted(rows: pd.DataFrame) -> pd.DataFrame:
-    """Share of equal encoders that would be told apart if B were better by so much.
-
-    A first look at power that costs nothing: the null cohorts' differences, moved, against
-    their own standard errors. ``--points`` draws encoders that do differ.
-    """
-    lines = []
-    for (target, metric), these in rows[rows["points"] == 0].groupby(
-        ["target", "metric"], sort=False
-    ):
-        if "se_corrected" in these:
-            test, error, df = "corrected", these["se_corrected"], 5 * these["n_repeats"] - 1
-        else:
-            variance = these["variance_tested"] + these["variance_pairs"] / 2
-            test, error, df = "jackknife", np.sqrt(variance), np.inf
-        line: dict[str, object] = {"target": target, "metric": metric, "test": test}
-        for gain in (0.01, 0.02, 0.05, 0.1):
-            found = (these["difference"] + gain).abs() > stats.t.ppf(0.975, df) * error
-            line[f"+{gain}"] = share(int(found.sum()), len(these))
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def share(n_found: int, n: int) -> str:
-    """A share with its exact 95 % interval (Clopper & Pearson 1934)."""
-    low, high = stats.binomtest(n_found, n).proportion_ci()
-    return f"{n_found / n:.3f} ({low:.3f}-{high:.3f})"
 
 
 def check(n_cohorts: int, n: int, d: int) -> None:
